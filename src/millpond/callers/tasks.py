@@ -1,0 +1,151 @@
+"""asyncio's tasks as callers: futures to wait on, one wake of the loop per batch, deadlines by one timer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import types
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+from millpond.ports import Reply
+from millpond.scheduling.deadlines import Deadlines, Timed
+
+__all__ = ["TaskPort", "Watch", "let_others_run"]
+
+T = TypeVar("T")
+
+
+class TaskPort:
+    """Reaches callers on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
+        self.soon: Callable[[Callable[[], None]], Any] = loop.call_soon
+        self.caller: Callable[[], asyncio.Task[Any] | None] = asyncio.current_task
+
+    def settle(self, replies: Sequence[Reply]) -> None:
+        if not replies:
+            return
+        if threading.get_ident() == self._thread:
+            _deliver(replies)
+            return
+        try:
+            self._loop.call_soon_threadsafe(_deliver, replies)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    def call(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call back on the loop, from any thread; not at all once the loop is closed."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            return
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run what blocks in a thread of its own. A cancelled caller waits for its end all the same."""
+        done: asyncio.Future[T] = self._loop.create_future()
+
+        def main() -> None:
+            try:
+                result = work()
+            except BaseException as exc:
+                self.call(_set_exception, done, exc)
+            else:
+                self.call(_set_result, done, result)
+
+        threading.Thread(target=main, name="millpond-blocking", daemon=True).start()
+        cancelled: asyncio.CancelledError | None = None
+        while not done.done():
+            try:
+                await asyncio.shield(done)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+            except BaseException:
+                break  # raised below, by the result
+        if cancelled is not None:
+            done.exception()
+            raise cancelled
+        return done.result()
+
+    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
+        """The task's name, and the first thing outside the caller's own module that it awaits."""
+        if not isinstance(caller, asyncio.Task):
+            return None, None
+        coroutine: Any = caller.get_coro()
+        frame = getattr(coroutine, "cr_frame", None)
+        home = frame.f_globals.get("__name__") if frame is not None else None
+        awaiting: str | None = None
+        while coroutine is not None:
+            frame = getattr(coroutine, "cr_frame", None)
+            if frame is not None:
+                module = frame.f_globals.get("__name__", "")
+                if module != home:
+                    awaiting = f"{module.split('.')[0]}.{coroutine.__qualname__}"
+                    break
+            coroutine = getattr(coroutine, "cr_await", None)
+        return caller.get_name(), awaiting
+
+
+class Watch:
+    """Calls back for calls whose deadline has passed, by one timer of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, usual_s: float, late: Callable[[Any], None]) -> None:
+        self._loop = loop
+        self._deadlines = Deadlines(usual_s)
+        self._late = late
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = float("inf")
+
+    def add(self, call: Timed, timeout_s: float) -> None:
+        self._deadlines.add(call, timeout_s)
+        if call.deadline is not None and call.deadline < self._armed_for:
+            self._arm(call.deadline)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = at
+        self._timer = self._loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._armed_for = float("inf")
+        # A timer may fire up to the clock's resolution early.
+        for call in self._deadlines.due(self._loop.time() + 0.001):
+            self._late(call)
+        following = self._deadlines.next()
+        if following is not None and following < self._armed_for:
+            self._arm(following)
+
+
+@types.coroutine
+def let_others_run() -> Generator[None, None, None]:
+    """Give up the rest of this turn of the loop."""
+    yield
+
+
+def _deliver(replies: Sequence[Reply]) -> None:
+    for call, result, error in replies:
+        waiter: Any = call.waiter
+        if not waiter.done():
+            if error is None:
+                waiter.set_result(result)
+            else:
+                waiter.set_exception(error)
+
+
+def _set_result(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

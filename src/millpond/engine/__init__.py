@@ -1,0 +1,1 @@
+"""Doing: the databases that Millpond runs."""

@@ -1,0 +1,306 @@
+"""What waits in a queue of the engine, and knows how to run itself on a connection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from millpond import errors
+from millpond.engine.sqlite.connection import Connection, ExecuteResult, Parameters, Shape
+from millpond.scheduling.write_queue import WriteJob
+from millpond.statements.profile import Kind, Profile
+
+__all__ = ["Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "ReadCall", "ScriptWrite",
+           "StatementWrite", "Transaction", "WriteCall", "WriterOnly"]  # fmt: skip
+
+
+class ReadCall:
+    """A read on its way to a lane."""
+
+    __slots__ = ("cancelled", "caller", "deadline", "params", "priority", "profile", "queued", "ran_s", "shape",
+                 "started", "submitted", "waiter")  # fmt: skip
+
+    def __init__(
+        self,
+        waiter: Any,
+        profile: Profile,
+        params: Parameters,
+        shape: Shape,
+        *,
+        deadline: float,
+        priority: int,
+        caller: Any,
+        submitted: float,
+    ) -> None:
+        self.waiter = waiter
+        self.profile = profile
+        self.params = params
+        self.shape = shape
+        self.deadline: float | None = deadline
+        self.priority = priority
+        self.caller = caller
+        self.submitted = submitted
+        self.queued = False
+        self.started: float | None = None
+        self.ran_s = 0.0
+        self.cancelled = False
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.waiter.done())
+
+    @property
+    def sql(self) -> str:
+        return self.profile.sql
+
+    def run(self, connection: Connection) -> Any:
+        return connection.query(self.profile, self.params, self.shape)
+
+
+class WriteCall(WriteJob):
+    """A job for the writer. savepoint: it must be undone by itself when it fails.
+
+    started: when it began to run; committing: its COMMIT is under way; stop: cancelled or late while
+    it ran, so it is to be undone if that is still possible.
+    """
+
+    __slots__ = ("committing", "error", "place", "result", "sql", "started", "stop", "waiter")
+    savepoint = False
+
+    def __init__(self, waiter: Any, sql: str, caller: Any, **how: Any) -> None:
+        super().__init__(caller, **how)
+        self.waiter = waiter
+        self.sql = sql
+        self.place: str | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.started: float | None = None
+        self.committing = False
+        self.stop = False
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.waiter.done())
+
+    def run(self, connection: Connection) -> Any:
+        raise AssertionError(f"{type(self).__name__} is not run as a job")
+
+
+class StatementWrite(WriteCall):
+    """One statement. It is atomic by itself, so it needs no savepoint (but for ON CONFLICT FAIL)."""
+
+    __slots__ = ("params", "profile", "shape")
+
+    def __init__(
+        self, waiter: Any, profile: Profile, params: Parameters, shape: Shape, caller: Any, **how: Any
+    ) -> None:
+        super().__init__(waiter, profile.sql, caller, alone=profile.ends_transaction, **how)
+        self.profile = profile
+        self.params = params
+        self.shape = shape
+
+    @property
+    def savepoint(self) -> bool:  # type: ignore[override]  # decided per statement, not per class
+        return self.profile.keeps_partial
+
+    def run(self, connection: Connection) -> Any:
+        return connection.query(self.profile, self.params, self.shape)
+
+
+class ManyWrite(WriteCall):
+    """One statement over many rows of parameters, all or none."""
+
+    __slots__ = ("profile", "rows")
+    savepoint = True
+
+    def __init__(
+        self, waiter: Any, profile: Profile, rows: Sequence[Parameters], caller: Any, **how: Any
+    ) -> None:
+        cost_s = max(how.pop("cost_s", 0.0), 0.000003 * len(rows))
+        super().__init__(waiter, profile.sql, caller, alone=profile.ends_transaction, cost_s=cost_s, **how)
+        self.profile = profile
+        self.rows = rows
+
+    def run(self, connection: Connection) -> ExecuteResult:
+        return connection.many(self.profile, self.rows)
+
+
+class ScriptWrite(WriteCall):
+    """Several statements, all or none."""
+
+    __slots__ = ("guard",)
+    savepoint = True
+
+    def __init__(
+        self, waiter: Any, sql: str, guard: Callable[[Profile, str], None], caller: Any, **how: Any
+    ) -> None:
+        super().__init__(waiter, sql, caller, **how)
+        self.guard = guard
+
+    def run(self, connection: Connection) -> None:
+        for sql in connection.profiler.statements(self.sql):
+            profile = connection.profile(sql)
+            self.guard(profile, "execute_script")
+            connection.change(profile, None)
+
+
+class FunctionWrite(WriteCall):
+    """A caller's function, run in the writer with a transaction of plain methods."""
+
+    __slots__ = ("function", "open_transaction")
+    savepoint = True
+
+    def __init__(
+        self,
+        waiter: Any,
+        function: Callable[[Any], Any],
+        open_transaction: Callable[[Connection], Transaction],
+        caller: Any,
+        **how: Any,
+    ) -> None:
+        super().__init__(waiter, f"write({getattr(function, '__qualname__', repr(function))})", caller, **how)
+        self.function = function
+        self.open_transaction = open_transaction
+
+    def run(self, connection: Connection) -> Any:
+        tx = self.open_transaction(connection)
+        try:
+            result = self.function(tx)
+        finally:
+            tx.end()
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise errors.ProgrammingError(
+                f"{self.sql}: the function returned an awaitable, but it runs in the writer's thread",
+                hint="Give `write` a plain function (def, not async def); to await between statements "
+                "use `async with db.transaction()`.",
+                applied="no",
+            )
+        return result
+
+
+class WriterOnly(WriteCall):
+    """A statement that must be outside any transaction: VACUUM, checkpoints, the writer's own pragmas."""
+
+    __slots__ = ("params", "profile", "shape")
+
+    def __init__(
+        self, waiter: Any, profile: Profile, params: Parameters, shape: Shape, caller: Any, **how: Any
+    ) -> None:
+        super().__init__(waiter, profile.sql, caller, outside=True, **how)
+        self.profile = profile
+        self.params = params
+        self.shape = shape
+
+    def run(self, connection: Connection) -> Any:
+        return connection.query(self.profile, self.params, self.shape)
+
+
+class Everywhere(WriterOnly):
+    """A statement that each connection must run: here first, where its errors show; then by the others."""
+
+    __slots__ = ("tell",)
+
+    def __init__(self, *args: Any, tell: Callable[[str, Parameters], None], **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.tell = tell
+
+    def run(self, connection: Connection) -> Any:
+        result = super().run(connection)
+        self.tell(self.profile.sql, self.params)
+        connection.caught_up()
+        return result
+
+
+class MemoryRead(WriterOnly):
+    """A read on a database with one connection: between transactions, on the writer."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.outside = False
+        self.reads = True
+
+
+class Barrier(WriteCall):
+    """Nothing to do but to have the log synced, with whatever else is synced then."""
+
+    __slots__ = ()
+
+    def run(self, connection: Connection) -> None:
+        # Writing the same value dirties page 1: the commit has a frame to sync, and with it all before it.
+        connection.run(f"PRAGMA user_version = {connection.db.pragma('user_version')}")
+
+
+class Transaction:
+    """What a function given to `write` gets: the database's methods, without await, on the writer's connection.
+
+    Every statement belongs to one atomic piece of work. It is over when the function returns.
+    """
+
+    __slots__ = ("_connection", "_guard", "_lookup", "_over")
+
+    def __init__(
+        self,
+        connection: Connection,
+        lookup: Callable[[Connection, str], Profile],
+        guard: Callable[[Profile, str], None],
+    ) -> None:
+        self._connection = connection
+        self._lookup = lookup
+        self._guard = guard
+        self._over = False
+
+    def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
+        """Run one statement, without its rows."""
+        result: ExecuteResult = self._run(sql, params, Shape.RESULT)
+        return result
+
+    def execute_many(self, sql: str, rows: Iterable[Parameters]) -> ExecuteResult:
+        """Run one statement once per row of parameters."""
+        profile = self._profile(sql)
+        return self._connection.many(profile, rows)
+
+    def execute_script(self, sql: str) -> None:
+        """Run several statements."""
+        self._check()
+        for one in self._connection.profiler.statements(sql):
+            self._run(one, None, Shape.RESULT)
+
+    def fetch_all(self, sql: str, params: Parameters = None) -> list[Any]:
+        """All rows."""
+        result: list[Any] = self._run(sql, params, Shape.ALL)
+        return result
+
+    def fetch_one(self, sql: str, params: Parameters = None) -> Any:
+        """The first row, or None."""
+        return self._run(sql, params, Shape.ONE)
+
+    def fetch_value(self, sql: str, params: Parameters = None) -> Any:
+        """The first column of the first row, or None."""
+        return self._run(sql, params, Shape.VALUE)
+
+    fetch_val = fetch_value
+
+    def end(self) -> None:
+        self._over = True
+
+    def _run(self, sql: str, params: Parameters, shape: Shape) -> Any:
+        return self._connection.query(self._profile(sql), params, shape)
+
+    def _profile(self, sql: str) -> Profile:
+        self._check()
+        profile = self._lookup(self._connection, sql)
+        if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
+            self._guard(profile, "tx")
+        return profile
+
+    def _check(self) -> None:
+        if self._over:
+            raise errors.ProgrammingError(
+                "this transaction is over: its function has returned",
+                hint="Use `tx` only inside the function that was given to `write`.",
+            )

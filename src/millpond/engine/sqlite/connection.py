@@ -1,0 +1,241 @@
+"""One SQLite connection: opened the same way each time, used by one holder at a time."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import apsw
+
+from millpond.engine.sqlite.profiler import Profiler
+from millpond.parameters import Adapters, Converters
+from millpond.rows import row_type
+from millpond.settings import Settings
+from millpond.statements.profile import Profile
+
+__all__ = ["Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
+
+Parameters = Any
+"""One sequence or one mapping of values, or None."""
+
+FIRST_STATEMENT_TIMEOUT_MS = 5_000
+"""A new connection may find the WAL index being recovered: its first statement waits for that."""
+
+_STATUS_DEFERRED_FKS = apsw.SQLITE_DBSTATUS_DEFERRED_FKS
+
+
+class ExecuteResult(NamedTuple):
+    """rowcount: rows changed by INSERT, UPDATE, DELETE, else -1. last_insert_rowid: of an INSERT, else None."""
+
+    rowcount: int
+    last_insert_rowid: int | None
+
+
+class Shape(enum.IntEnum):
+    """What the caller wants of a statement."""
+
+    ALL = 0
+    ONE = 1
+    VALUE = 2
+    RESULT = 3
+
+
+@dataclass(slots=True)
+class Setup:
+    """What every connection of a database is told, and told again when it changes.
+
+    everywhere: statements (ATTACH, per-connection pragmas) in the order in which they were run.
+    """
+
+    path: str
+    settings: Settings
+    adapters: Adapters
+    converters: Converters
+    everywhere: list[tuple[str, Any]] = field(default_factory=list)
+    version: int = 0
+
+    def add(self, sql: str, params: Parameters) -> None:
+        self.everywhere.append((sql, params))
+        self.version += 1
+
+
+class Connection:
+    """An apsw connection with one cursor kept for reuse, and an eye on the schema.
+
+    cookie: the schema version that its last statement saw.
+    """
+
+    def __init__(self, setup: Setup, *, readonly: bool, uri: str | None = None) -> None:
+        flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        settings = setup.settings
+        self._setup = setup
+        self._setup_version = 0
+        self.readonly = readonly
+        self.db = apsw.Connection(
+            uri or setup.path,
+            flags=flags,
+            statementcachesize=settings.statement_cache,
+        )
+        try:
+            self.db.set_busy_timeout(FIRST_STATEMENT_TIMEOUT_MS)
+            self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+            self.db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, int(settings.trusted_schema))
+            self.profiler = Profiler(self.db)
+            self.db.convert_binding = self._convert
+            run = self.db.execute
+            run(f"PRAGMA cache_size = {-settings.page_cache_kib}")
+            run(f"PRAGMA foreign_keys = {int(settings.foreign_keys)}")
+            run(f"PRAGMA mmap_size = {settings.mmap_bytes}").fetchall()
+            if readonly:
+                run("PRAGMA query_only = 1")
+            self.cookie: int = self.db.pragma("schema_version")
+            self._data_version = self.db.data_version()
+            self._cursor = self.db.cursor()
+            self.catch_up()
+        except BaseException:
+            self.db.close(True)
+            raise
+
+    def catch_up(self) -> None:
+        """Run what was told to every connection since this one last looked."""
+        setup = self._setup
+        if self._setup_version != setup.version:
+            for sql, params in setup.everywhere[self._setup_version :]:
+                self.db.execute(sql, params).fetchall()
+            self._setup_version = len(setup.everywhere)
+
+    @property
+    def is_current(self) -> bool:
+        """Has it been told all that every connection is told?"""
+        return self._setup_version == self._setup.version
+
+    def caught_up(self) -> None:
+        """This connection ran the newest of them itself."""
+        self._setup_version = self._setup.version
+
+    def query(self, profile: Profile, params: Parameters, shape: Shape) -> Any:
+        """Run a statement and fetch what `shape` says: a list of rows, a row or None, a value or None.
+
+        Raises: whatever apsw raises; the cursor is good for the next statement all the same.
+        """
+        if shape is Shape.RESULT:
+            return self.change(profile, params)
+        cursor = self._cursor
+        try:
+            cursor.execute(profile.sql, params)
+            if self.db.data_version() != self._data_version:
+                self.look_at_schema()
+            make: Callable[[Any], Any] = profile.row
+            if profile.cookie != self.cookie:
+                make = self._row_now(cursor, profile)
+            if shape is Shape.ALL or profile.single_row or not profile.is_read:
+                found: list[Any] = cursor.fetchall()
+                if self._setup.converters:
+                    found = self._converted(profile, found)
+                if shape is Shape.ALL:
+                    return list(map(make, found))
+                first = found[0] if found else None
+            else:
+                first = next(cursor, None)
+                self._let_go()
+                if first is not None and self._setup.converters:
+                    first = self._converted(profile, [first])[0]
+        except BaseException:
+            self._let_go()
+            raise
+        if first is None:
+            return None
+        return make(first) if shape is Shape.ONE else first[0]
+
+    def change(self, profile: Profile, params: Parameters) -> ExecuteResult:
+        """Run a statement to its end, without its rows."""
+        cursor = self._cursor
+        db = self.db
+        try:
+            if profile.inserts:
+                db.set_last_insert_rowid(0)
+            cursor.execute(profile.sql, params)
+            if profile.names:
+                cursor.fetchall()
+        except BaseException:
+            self._let_go()
+            raise
+        return ExecuteResult(
+            db.changes() if profile.changes else -1,
+            (db.last_insert_rowid() or None) if profile.inserts else None,
+        )
+
+    def many(self, profile: Profile, rows: Iterable[Parameters]) -> ExecuteResult:
+        """Run a statement once per row of parameters. rowcount: all of them together."""
+        db = self.db
+        cursor = self._cursor
+        changed = 0
+        try:
+            if len(profile.tables_written) <= 1 and not profile.names:
+                before = db.total_changes()
+                cursor.executemany(profile.sql, rows)
+                changed = db.total_changes() - before
+            else:
+                for params in rows:
+                    cursor.execute(profile.sql, params).fetchall()
+                    changed += db.changes()
+        except BaseException:
+            self._let_go()
+            raise
+        return ExecuteResult(changed if profile.changes else -1, None)
+
+    def run(self, sql: str) -> None:
+        """One of Millpond's own statements."""
+        self.db.execute(sql)
+
+    def profile(self, sql: str) -> Profile:
+        """Classify a statement by preparing it here.
+
+        Raises: what apsw raises for wrong SQL; errors.ProgrammingError for none or several statements.
+        """
+        self.catch_up()
+        self.cookie = self.db.pragma("schema_version")
+        return self.profiler.profile(sql, self.cookie)
+
+    def deferred_violations(self) -> int:
+        """Deferred foreign keys that are violated now."""
+        return self.db.status(_STATUS_DEFERRED_FKS)[0]
+
+    def look_at_schema(self) -> None:
+        """The file changed since the last look: did the schema?"""
+        self._data_version = self.db.data_version()
+        self.cookie = self.db.pragma("schema_version")
+
+    def close(self) -> None:
+        self.db.close(True)
+
+    def _row_now(self, cursor: apsw.Cursor, profile: Profile) -> Callable[[Any], Any]:
+        """The schema is not the profile's: take the columns' names from the running statement."""
+        profile.stale = True
+        if not profile.names:
+            return profile.row
+        try:
+            return row_type(tuple(column[0] for column in cursor.get_description()))
+        except apsw.ExecutionCompleteError:
+            return profile.row
+
+    def _converted(self, profile: Profile, found: list[Any]) -> list[Any]:
+        functions = self._setup.converters.for_columns(profile.declared)
+        if functions is None:
+            return found
+        return [
+            tuple(value if f is None or value is None else f(value) for f, value in zip(functions, row, strict=False))
+            for row in found
+        ]
+
+    def _convert(self, _cursor: apsw.Cursor, number: int, value: Any) -> Any:
+        return self._setup.adapters.adapt(value, number)
+
+    def _let_go(self) -> None:
+        """End whatever the cursor is at, so that it neither pins the WAL nor holds a lock."""
+        self._cursor.close(True)
+        self._cursor = self.db.cursor()
+
+

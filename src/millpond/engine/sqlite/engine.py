@@ -1,0 +1,462 @@
+"""One open SQLite database: writer, readers, checkpointer and guards, and what they share."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+import apsw
+
+from millpond import errors, events
+from millpond.engine.sqlite import guards, platform, translate
+from millpond.engine.sqlite.calls import Transaction
+from millpond.engine.sqlite.checkpointer import Checkpointer
+from millpond.engine.sqlite.connection import Connection, Setup
+from millpond.engine.sqlite.files import FileFacts, gather
+from millpond.engine.sqlite.grant import Lease
+from millpond.engine.sqlite.inline import InlineReader
+from millpond.engine.sqlite.lanes import Lanes
+from millpond.engine.sqlite.observers import Observers
+from millpond.engine.sqlite.writer import Phase, Writer
+from millpond.locations import Location
+from millpond.parameters import Adapters, Converters
+from millpond.ports import Port
+from millpond.scheduling.places import Places
+from millpond.settings import Settings
+from millpond.statements.cache import ProfileCache
+from millpond.statements.profile import Kind, Profile
+from millpond.stats import Check, Health, Stats
+
+__all__ = ["Engine", "Standing"]
+
+log = logging.getLogger("millpond.pool")
+
+
+class Standing(enum.Enum):
+    """Where a database is in its life."""
+
+    NEW = "not open"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    FORKED = "forked"
+
+
+class Engine:
+    """Owns the connections of one database file and the threads that use them.
+
+    Knows its callers only through the port. Opening and closing block: call them in a thread where that
+    matters. All else is called by facades from their own threads.
+    """
+
+    def __init__(self, location: Location, settings: Settings, port: Port, observers: Sequence[events.Observer]) -> None:
+        self.location = location
+        self.settings = settings
+        self.port = port
+        self.standing = Standing.NEW
+        self.profiles = ProfileCache(settings.profiles)
+        self.places = Places()
+        self.setup = Setup(
+            path=location.path,
+            settings=settings,
+            adapters=Adapters(settings.adapters, strict_datetimes=settings.strict_datetimes),
+            converters=Converters(settings.converters),
+        )
+        self.observers = Observers(observers)
+        self.writer = Writer(self)
+        self.lanes: Lanes | None = None
+        self.inline: InlineReader | None = None
+        self.checkpointer = Checkpointer(self)
+        self.has_temporaries = False
+        self.opened = 0.0
+        self.pid = os.getpid()
+        self.errors = self.refused = self.cancelled = self.deadlines_missed = self.leaks = 0
+        self._identity = guards.FileIdentity(location.path)
+        self._forget: Callable[[], None] = lambda: None
+        self._checkpoint_from = settings.checkpoint_pages
+        self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
+        self._schema_lock = threading.Lock()
+        self._page_size = 4096
+
+    @property
+    def name(self) -> str:
+        """The file's name, for people."""
+        return self.location.name
+
+    @property
+    def memory(self) -> bool:
+        """One connection only: reads and writes share it."""
+        return self.location.memory
+
+    def open(self) -> None:
+        """Open the writer first (it creates the file and keeps the log alive), then the readers.
+
+        Raises: errors.Error with what is wrong with the file or the folder.
+        """
+        guards.oldest_good_version()
+        self.observers.start()
+        self.writer.start()
+        try:
+            if not self.memory:
+                self.inline = InlineReader(self.setup, self.open_reader)
+                self.lanes = Lanes(self)
+                self.lanes.start()
+        except BaseException as exc:
+            self._take_down(0.0)
+            raise self.translate(exc, None) from exc
+        self.opened = monotonic()
+        self.standing = Standing.OPEN
+        guards.call_after_fork(self)
+        if not self.memory:
+            self._forget = guards.watch_other_engines(self.location.path, self._conflict)
+        self.emit(lambda: events.Opened(monotonic(), self.location.path, apsw.sqlite_lib_version()))
+
+    def close(self, grace_s: float) -> None:
+        """Finish what is queued within the grace, fail the rest, close everything. Twice is once."""
+        if self.standing is not Standing.OPEN:
+            return
+        self.standing = Standing.CLOSING
+        try:
+            self._take_down(grace_s)
+        finally:
+            self.standing = Standing.CLOSED
+
+    def _take_down(self, grace_s: float) -> None:
+        self._forget()
+        left = len(self.writer) + (self.lanes.waiting if self.lanes is not None else 0)
+        until = monotonic() + grace_s
+        if self.lanes is not None:
+            self.lanes.close()
+        if self.lanes is not None and not self.lanes.join(max(0.05, grace_s)):
+            self.lanes.interrupt_all()
+            self.lanes.join(0.5)
+        self.checkpointer.close(1.0)
+        if self.inline is not None:
+            self.inline.close()
+        self.writer.close(max(0.0, until - monotonic()))
+        if not self.writer.join(max(0.0, until - monotonic()) + 0.5):
+            connection = self.writer.connection
+            if connection is not None:
+                connection.db.interrupt()
+            if not self.writer.join(1.0):
+                log.error("the writer of %s did not end; its thread is left behind", self.name)
+        self.emit(lambda: events.Closed(monotonic(), self.location.path, left))
+        self.observers.close(min(1.0, grace_s + 0.1))
+
+    def forked(self) -> object:
+        """In a child process: nothing here may be used or closed; the caller keeps the returned for ever."""
+        self.standing = Standing.FORKED
+        return (self, self.inline, self.lanes, self.writer, self.checkpointer)
+
+    def closed_error(self) -> errors.Error:
+        """Why this database cannot be used now."""
+        match self.standing:
+            case Standing.FORKED:
+                return errors.forked(self.pid, os.getpid())
+            case Standing.NEW:
+                return errors.DatabaseClosed(
+                    f"{self.name} is not open yet",
+                    hint="Use `async with Database(...) as db:`, or `await db.open()` first.",
+                )
+            case _:
+                return errors.DatabaseClosed(f"{self.name} is closed")
+
+    def profile(self, sql: str) -> Profile:
+        """What a statement is. In the inline connection's thread; not for a database with one connection.
+
+        Raises: errors.Error for wrong SQL.
+        """
+        assert self.inline is not None
+        try:
+            profile = self.inline.connection.profile(sql)
+        except (apsw.Error, TypeError, ValueError) as exc:
+            raise self.translate(exc, sql) from exc
+        self.profiles.put(profile)
+        return profile
+
+    def profile_on(self, connection: Connection, sql: str) -> Profile:
+        """What a statement is, asked on a connection that the calling thread holds."""
+        profile = self.profiles.get(sql)
+        if profile is None or profile.stale:
+            profile = connection.profile(sql)
+            self.profiles.put(profile)
+        return profile
+
+    def transaction_on(self, connection: Connection) -> Transaction:
+        """The `tx` that a function given to `write` gets."""
+        return Transaction(connection, self.profile_on, self.guard_inside)
+
+    def guard_inside(self, profile: Profile, where: str) -> None:
+        """Inside a transaction: raise for what has no place there, and note what changes the schema."""
+        match profile.kind:
+            case Kind.READ | Kind.WRITE:
+                return
+            case Kind.SCHEMA:
+                self.writer.schema_touched()
+                self.has_temporaries = self.has_temporaries or profile.temporary
+            case Kind.TRANSACTION:
+                raise errors.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
+            case Kind.REFUSED:
+                raise self.refusal(profile)
+            case Kind.WRITER_ONLY | Kind.EVERYWHERE:
+                raise errors.NotSupportedError(
+                    f"{profile.word} {profile.pragma or ''}".strip() + " cannot run inside a transaction",
+                    hint="Run it by itself: `await db.execute(...)`.",
+                    sql=profile.sql,
+                    applied="no",
+                )
+
+    def refusal(self, profile: Profile) -> errors.Error:
+        return errors.NotSupportedError(
+            f"PRAGMA {profile.pragma} is Millpond's to set on {self.name}",
+            detail=profile.reason,
+            hint=f"Leave it out: {profile.reason}.",
+            sql=profile.sql,
+            applied="no",
+        )
+
+    def tell_everyone(self, sql: str, params: Any) -> None:
+        """A statement that every connection runs, those opened later too."""
+        self.setup.add(sql, params)
+        self.profiles.all_stale()
+
+    def open_writer(self) -> Connection:
+        """The writer's connection: creates the file, and puts it into WAL mode."""
+        path = self.location.path
+        if self.memory:
+            return Connection(self.setup, readonly=False, uri=":memory:")
+        try:
+            connection = Connection(self.setup, readonly=False)
+        except BaseException as exc:
+            raise translate.translate_open(exc, path, files=self._files, header=None) from exc
+        try:
+            if connection.db.readonly("main"):
+                raise translate.translate_open(apsw.ReadOnlyError("read-only"), path, files=self._files, header=None)
+            mode = connection.db.pragma("journal_mode", "wal")
+            if mode != "wal":
+                raise errors.NotSupportedError(
+                    f"{self.name} cannot be put into WAL mode (it stays in {mode})",
+                    detail="WAL needs shared memory, which network file systems do not give.",
+                    hint="Keep the file on a local disk.",
+                    path=path,
+                )
+            # One read and one empty write create -wal and -shm, so that their identity is known from now on.
+            connection.run("BEGIN IMMEDIATE")
+            connection.run("ROLLBACK")
+            self._page_size = connection.db.pragma("page_size")
+        except errors.Error:
+            connection.close()
+            raise
+        except BaseException as exc:
+            connection.close()
+            raise translate.translate_open(exc, path, files=self._files, header=None) from exc
+        return connection
+
+    def open_reader(self) -> Connection:
+        return Connection(self.setup, readonly=True)
+
+    def open_checkpointer(self) -> Connection:
+        connection = Connection(self.setup, readonly=False)
+        connection.db.set_busy_timeout(0)
+        connection.db.wal_autocheckpoint(0)
+        return connection
+
+    def verify_files(self) -> errors.Error | None:
+        """None while the files are those that were opened."""
+        return None if self.memory else self._identity.verify()
+
+    def translate(self, exc: BaseException, sql: str | None, *, applied: Any = None) -> BaseException:
+        """An engine's exception in Millpond's words; Millpond's own, and the caller's, as they are."""
+        if isinstance(exc, (errors.Error, KeyboardInterrupt, SystemExit)):
+            return exc
+        error = translate.translate(
+            exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
+        )
+        error.__cause__ = exc
+        return error
+
+    def schema_changed(self) -> None:
+        self.profiles.all_stale()
+
+    def log_grew(self, pages: int) -> None:
+        """In the writer's thread, at each commit: is it time for a checkpoint?"""
+        if pages < self.settings.checkpoint_pages:
+            self._checkpoint_from = self.settings.checkpoint_pages
+        elif pages >= self._checkpoint_from:
+            self._checkpoint_from = pages + self.settings.checkpoint_pages // 2
+            self.checkpointer.ring()
+
+    def emit(self, make: Callable[[], events.Event]) -> None:
+        if self.observers.wanted:
+            self.observers.emit(make)
+
+    def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
+        name, awaiting = self.port.caller_name(lease.caller)
+        return errors.lease_expired(
+            opened=lease.place or "?",
+            held_s=held_s,
+            limit_s=self.settings.max_lease,
+            statements=lease.statements,
+            waited_writes=len(self.writer),
+            awaiting=awaiting,
+        )
+
+    def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error:
+        """The error for a call whose deadline has passed: says where its time went, and who is to blame."""
+        now = monotonic()
+        waited = now - call.submitted
+        self.deadlines_missed += 1
+        if not hasattr(call, "committing"):
+            return self._late_read(call, timeout_s, now)
+        writer = self.writer
+        applied: Any = "unknown" if running else "no"
+        if not running and writer.phase is Phase.GATE:
+            held = platform.write_lock_holder(self.location.path)
+            since = now - writer.since
+            holder = errors.Holder(
+                pid=held.pid if held else None,
+                program=held.program if held else None,
+                since=None,
+                held_s=since,
+                place=None,
+                ours=held.ours if held else False,
+            )
+            return errors.lock_timeout(
+                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
+                oldest_s=max(waited, writer.oldest_s(now)),
+            )  # fmt: skip
+        grant = writer.grant
+        lease = grant.current if grant is not None else None
+        if not running and lease is not None:
+            name, awaiting = self.port.caller_name(lease.caller)
+            holder = errors.Holder(
+                pid=os.getpid(), program=None, since=None, held_s=now - lease.granted, place=lease.place, ours=True
+            )
+            return errors.lock_timeout(
+                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
+                oldest_s=max(waited, writer.oldest_s(now)), task=name, statements=lease.statements,
+                last_statement_s=now - lease.last, awaiting=awaiting,
+            )  # fmt: skip
+        started = call.started or now
+        return errors.deadline_exceeded(
+            sql=call.sql, timeout_s=timeout_s, queue_s=max(0.0, started - call.submitted), lock_s=0.0,
+            running_s=now - started, detail=f"The writer is {writer.phase.value}; {len(writer)} writes wait.",
+            applied=applied,
+        )  # fmt: skip
+
+    def _late_read(self, call: Any, timeout_s: float, now: float) -> errors.Error:
+        started = getattr(call, "started", None) or now
+        longest = self.lanes.longest if self.lanes is not None else None
+        detail = f"{self.lanes!r}"[1:-1] if self.lanes is not None else ""
+        if longest is not None and longest[0] != call.sql:
+            detail += f"; longest: {errors.clip(longest[0])} for {longest[1]:.1f} s"
+        return errors.deadline_exceeded(
+            sql=call.sql, timeout_s=timeout_s, queue_s=max(0.0, started - call.submitted), lock_s=0.0,
+            running_s=now - started, detail=detail,
+        )  # fmt: skip
+
+    def leaked(self, what: str, place: str) -> None:
+        """Something was collected that its owner had not closed."""
+        self.leaks += 1
+        self.emit(lambda: events.LeakFound(monotonic(), what, place))
+
+    def stats(self) -> Stats:
+        writer, lanes = self.writer, self.lanes
+        return Stats(
+            open_s=monotonic() - self.opened,
+            reads_inline=self.inline.reads if self.inline is not None else 0,
+            reads_quick=lanes.quick_reads if lanes is not None else 0,
+            reads_heavy=lanes.heavy_reads if lanes is not None else 0,
+            writes=writer.writes,
+            batches=writer.batches,
+            reruns=writer.reruns,
+            leases=writer.leases,
+            leases_expired=writer.expired,
+            errors=self.errors,
+            refused=self.refused,
+            cancelled=self.cancelled,
+            deadlines_missed=self.deadlines_missed,
+            leaks=self.leaks,
+            reads_waiting=lanes.waiting if lanes is not None else 0,
+            writes_waiting=len(writer),
+            lanes=len(lanes) if lanes is not None else 0,
+            busy_lanes=lanes.busy if lanes is not None else 0,
+            connections=1 + (len(lanes) if lanes is not None else 0),
+            lanes_replaced=lanes.replaced if lanes is not None else 0,
+            writer_replaced=writer.replaced,
+            profiles=len(self.profiles),
+            wal_pages=writer.wal_pages,
+            checkpoints=self.checkpointer.checkpoints,
+            commit_s=writer.commit_s,
+            gate_s=writer.gate_s,
+            work_s=writer.work_s,
+            observer_errors=self.observers.errors,
+            observer_dropped=self.observers.dropped,
+        )
+
+    def health(self, read_error: BaseException | None) -> Health:
+        """read_error: what a probing read raised just now, if anything."""
+        problem = self.verify_files()
+        now = monotonic()
+        oldest = self.writer.oldest_s(now)
+        wal_bytes = self.writer.wal_pages * self._page_size
+        checks = (
+            Check("files", problem is None, str(problem or "the files are those that were opened")),
+            Check("read", read_error is None, str(read_error or "a read was answered")),
+            Check("writer", self.writer.is_alive, f"the writer is {self.writer.phase.value}"),
+            Check("write queue", oldest < 1.0, f"{len(self.writer)} writes wait, the oldest for {oldest:.2f} s"),
+            Check("log", wal_bytes <= self.settings.wal_limit_bytes, f"the log holds {wal_bytes / 2**20:.1f} MiB"),
+        )
+        failing = any(not check.ok for check in checks[:3])
+        degraded = any(not check.ok for check in checks)
+        return Health("failing" if failing else "degraded" if degraded else "ok", checks)
+
+    def columns(self, table: str) -> Sequence[str]:
+        """The columns of a table, for error texts."""
+        return self._schema().get(table.lower(), [])
+
+    def tables(self) -> Sequence[str]:
+        """The tables and views there are, for error texts."""
+        return list(self._schema())
+
+    def _schema(self) -> dict[str, list[str]]:
+        """Tables and their columns, read on a connection of its own: errors are rare, and any thread may have one."""
+        if self.memory or self.standing is not Standing.OPEN:
+            return {}
+        with self._schema_lock:
+            try:
+                db = apsw.Connection(self.location.path, flags=apsw.SQLITE_OPEN_READONLY)
+            except apsw.Error:
+                return {}
+            try:
+                db.set_busy_timeout(50)
+                found: dict[str, list[str]] = {}
+                for table, column in db.execute(
+                    "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c "
+                    "WHERE s.type IN ('table', 'view') LIMIT 5000"
+                ):
+                    found.setdefault(str(table), []).append(str(column))
+                return found
+            except apsw.Error:
+                return {}
+            finally:
+                db.close()
+
+    def _files(self) -> FileFacts:
+        return gather(self.location.path)
+
+    def _conflict(self, place: str) -> None:
+        self.emit(lambda: events.EngineConflictSeen(monotonic(), place))
+
+
+_INSTEAD = {
+    "db": "Use `async with db.transaction() as tx:` for several statements, or `await db.write(fn)`.",
+    "tx": "Use `async with tx.savepoint():` inside a transaction; its end is the block's end.",
+    "execute_script": "Leave it out: the script is one transaction already.",
+}
+

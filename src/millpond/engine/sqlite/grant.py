@@ -1,0 +1,284 @@
+"""The writer's connection in the hands of its callers: leases, one after another, inside one transaction.
+
+    writer's thread --start--> lease 1 --end--> lease 2 --end--> ... --over--> writer's thread: COMMIT
+
+While a grant is out, whoever holds the current lease runs its statements itself, where it is: a thread
+hop per statement is what makes others slow. What is not proven cheap it sends to the writer's thread
+(`inbox`), which otherwise only watches the clock: it takes a lease back at its limit, even when the
+event loop of its holder hangs.
+
+    WAITING --grant--> ACTIVE --end(ok)--> ENDED --commit--> (answered)
+       |                 |--end(failed)--> ROLLED_BACK
+       |                 |--limit--------> EXPIRED
+       `--given up       `--transaction ended by itself--> LOST (ENDED ones of the same grant too)
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import apsw
+
+from millpond import errors
+from millpond.engine.sqlite.bell import Bell
+from millpond.engine.sqlite.calls import WriteCall
+from millpond.engine.sqlite.connection import Connection, Parameters, Shape
+from millpond.ports import Port, Reply
+from millpond.scheduling.places import Place
+from millpond.statements.profile import Profile
+
+__all__ = ["Grant", "Lease", "LeaseState"]
+
+
+class LeaseState(enum.Enum):
+    """Where an interactive transaction stands."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    ENDED = "ended"
+    ROLLED_BACK = "rolled back"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+
+class Lease(WriteCall):
+    """An interactive transaction: the right to use the writer's connection until it ends."""
+
+    __slots__ = ("abandoned", "cause", "grant", "granted", "last", "known", "standing", "statements", "warned")
+
+    def __init__(self, waiter: Any, place: str, known: Place, caller: Any, **how: Any) -> None:
+        super().__init__(
+            waiter, "transaction", caller, lease=True, shares=known.shares, cost_s=known.mean_s, **how
+        )
+        self.place = place
+        self.known = known
+        self.standing = LeaseState.WAITING
+        self.grant: Grant | None = None
+        self.granted = 0.0
+        self.last = 0.0
+        self.statements = 0
+        self.warned = False
+        self.abandoned = False
+        self.cause: BaseException | None = None
+
+
+class Operation:
+    """A lease's statement for the writer's thread."""
+
+    __slots__ = ("run", "waiter")
+
+    def __init__(self, waiter: Any, run: Callable[[], Any]) -> None:
+        self.waiter = waiter
+        self.run = run
+
+
+class Grant:
+    """One hand-over of the connection to some leases. together: they share the transaction with others."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        leases: list[Lease],
+        *,
+        together: bool,
+        port: Port,
+        bell: Bell,
+        translate: Callable[[BaseException, str | None], BaseException],
+    ) -> None:
+        self._connection = connection
+        self._port = port
+        self._bell = bell
+        self._translate = translate
+        self._together = together
+        self._stopping = threading.Lock()
+        self._running: Operation | None = None
+        self.lock = threading.Lock()
+        self.waiting: deque[Lease] = deque(leases)
+        self.inbox: deque[Operation] = deque()
+        self.current: Lease | None = None
+        self.ended: list[Lease] = []
+        self.cause: BaseException | None = None
+        self.over = False
+
+    @property
+    def lost(self) -> bool:
+        """Did the transaction end under the leases?"""
+        return self.cause is not None
+
+    @property
+    def busy(self) -> bool:
+        """Is the writer's thread at work for the current lease? Then the rest must go there too."""
+        return bool(self.inbox)
+
+    def start(self) -> None:
+        """Hand over to the first lease."""
+        with self.lock:
+            self._next()
+
+    def run(self, lease: Lease, profile: Profile, params: Parameters, shape: Shape) -> Any:
+        """Run a statement of the lease here and now.
+
+        Raises: the statement's error; LeaseExpired, TransactionLost, ProgrammingError when the lease is over.
+        """
+        return self.guarded(lease, profile.sql, lambda: self._connection.query(profile, params, shape))
+
+    def guarded(self, lease: Lease, sql: str, work: Callable[[], Any]) -> Any:
+        """Do something with the connection on behalf of the lease."""
+        with self.lock:
+            self.check(lease)
+            lease.statements += 1
+            try:
+                return work()
+            except apsw.Error as exc:
+                error = self._translate(exc, sql)
+                if not self._connection.db.in_transaction:
+                    self._lose(lease, error)
+                raise error from exc
+            finally:
+                lease.last = monotonic()
+
+    def send(self, run: Callable[[], Any]) -> Operation:
+        """Let the writer's thread run it; the answer comes to the operation's waiter."""
+        operation = Operation(self._port.waiter(), run)
+        self.inbox.append(operation)
+        self._bell.ring()
+        return operation
+
+    def stop(self, operation: Operation, *, is_read: bool) -> None:
+        """Its caller gave up. A write in company is let run: an interrupt would cost the others theirs."""
+        with self._stopping:
+            if self._running is operation and (is_read or not self._together):
+                self._connection.db.interrupt()
+
+    def work(self) -> None:
+        """In the writer's thread: run what was sent."""
+        while self.inbox:
+            operation = self.inbox[0]
+            if not operation.waiter.done():
+                self._running = operation
+                reply: Reply
+                try:
+                    reply = (operation, operation.run(), None)
+                except BaseException as exc:
+                    reply = (operation, None, exc)
+                with self._stopping:
+                    self._running = None
+                self._port.settle([reply])
+            self.inbox.popleft()
+
+    def end(self, lease: Lease, *, keep: bool) -> bool:
+        """The lease's block is left. True: its commit is to be waited for, on `lease.waiter`.
+
+        Raises: LeaseExpired, TransactionLost if it is gone already (only when it was to be kept);
+        ForeignKeyViolation if it leaves deferred violations behind.
+        """
+        with self.lock:
+            if lease.standing is not LeaseState.ACTIVE:
+                if keep:
+                    self.check(lease)
+                return False
+            violation: BaseException | None = None
+            if keep and self._connection.deferred_violations():
+                violation = errors.ForeignKeyViolation(
+                    f"the transaction opened at {lease.place} leaves a deferred foreign key violated",
+                    detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
+                    applied="no",
+                )
+            if keep and violation is None:
+                if self._together:
+                    self._connection.run("RELEASE lease")
+                lease.waiter = self._port.waiter()
+                lease.standing = LeaseState.ENDED
+                self.ended.append(lease)
+            else:
+                self._undo(lease, LeaseState.ROLLED_BACK)
+            lease.known.ended(monotonic() - lease.granted)
+            self._next()
+            if violation is not None:
+                raise violation
+            return keep
+
+    def savepoint(self, lease: Lease, name: str) -> None:
+        self.guarded(lease, "SAVEPOINT", lambda: self._connection.run(f"SAVEPOINT {name}"))
+
+    def release(self, lease: Lease, name: str) -> None:
+        self.guarded(lease, "RELEASE", lambda: self._connection.run(f"RELEASE {name}"))
+
+    def rollback_to(self, lease: Lease, name: str) -> None:
+        def undo() -> None:
+            self._connection.run(f"ROLLBACK TO {name}")
+            self._connection.run(f"RELEASE {name}")
+
+        self.guarded(lease, "ROLLBACK TO", undo)
+
+    def take_back(self, lease: Lease, cause: BaseException) -> bool:
+        """Roll a lease back against its holder's will. False: it had ended."""
+        with self.lock:
+            if self.current is not lease or lease.standing is not LeaseState.ACTIVE:
+                return False
+            lease.cause = cause
+            self._undo(lease, LeaseState.EXPIRED)
+            lease.known.ended(monotonic() - lease.granted)
+            self._next()
+            return True
+
+    def check(self, lease: Lease) -> None:
+        """Raise what the holder of a lease that is over must be told."""
+        match lease.standing:
+            case LeaseState.ACTIVE:
+                return
+            case LeaseState.EXPIRED | LeaseState.LOST if lease.cause is not None:
+                raise lease.cause
+            case _:
+                raise errors.ProgrammingError(
+                    "this transaction is over",
+                    detail=f"it was opened at {lease.place} and is {lease.standing.value}",
+                    hint="Use `tx` only inside its `async with` block.",
+                )
+
+    def _next(self) -> None:
+        self.current = None
+        while self.waiting and not self.over:
+            lease = self.waiting.popleft()
+            if lease.waiter.done():
+                lease.standing = LeaseState.ROLLED_BACK
+                continue
+            if self._together:
+                self._connection.run("SAVEPOINT lease")
+            lease.grant = self
+            lease.granted = lease.last = monotonic()
+            lease.standing = LeaseState.ACTIVE
+            self.current = lease
+            self._port.settle([(lease, None, None)])
+            return
+        self.over = True
+        self._bell.ring()
+
+    def _undo(self, lease: Lease, standing: LeaseState) -> None:
+        lease.standing = standing
+        if not self._connection.db.in_transaction:
+            return
+        if self._together:
+            self._connection.run("ROLLBACK TO lease")
+            self._connection.run("RELEASE lease")
+        else:
+            self._connection.run("ROLLBACK")
+
+    def _lose(self, lease: Lease, error: BaseException) -> None:
+        """The transaction is gone, with all that ended in it without an answer."""
+        self.cause = error
+        lease.standing = LeaseState.LOST
+        lease.cause = errors.TransactionLost(
+            f"the transaction opened at {lease.place} was ended by a statement of its own",
+            detail=f"{type(error).__name__}: {error}",
+            applied="no",
+        )
+        lease.cause.__cause__ = error
+        self.over = True
+        self.current = None
+        self._bell.ring()

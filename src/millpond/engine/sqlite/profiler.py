@@ -1,0 +1,134 @@
+"""Ask SQLite what a statement is, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+
+from millpond.errors import ProgrammingError
+from millpond.statements.profile import Action, Facts, Profile, classify
+
+__all__ = ["Profiler"]
+
+_NAMES = {
+    value: name.removeprefix("SQLITE_")
+    for name, value in apsw.mapping_authorizer_function.items()
+    if isinstance(name, str) and isinstance(value, int)
+}
+
+
+class _Nulls(dict[str, None]):
+    """Stands in for parameters while a statement is only looked at."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+class Profiler:
+    """The authorizer's answers and the plan of a statement on one connection.
+
+    The authorizer stays installed: setting it expires every prepared statement of the connection, while
+    a call per preparation costs next to nothing, since prepared statements are kept.
+    """
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._actions: list[Action] | None = None
+        db.authorizer = self._authorize
+
+    def profile(self, sql: str, cookie: int) -> Profile:
+        """Classify a statement. cookie: the schema version that the connection sees.
+
+        Raises: apsw.Error for wrong SQL; ProgrammingError where there is no statement, or more than one.
+        """
+        return classify(self._facts(sql, cookie))
+
+    def statements(self, text: str) -> Iterator[str]:
+        """The statements of a script, one after another: each may be run before the next is looked for."""
+        while text.strip():
+            first, found = self._first(text)
+            if found:
+                yield first
+            if len(first) >= len(text) or not first:
+                return
+            text = text[len(first) :]
+
+    def _first(self, text: str) -> tuple[str, bool]:
+        """The first statement of a text, and whether it is more than a comment."""
+        seen: list[tuple[str, bool]] = []
+
+        def look(cursor: apsw.Cursor, first: str, _bindings: Any) -> bool:
+            seen.append((first, cursor.has_vdbe))
+            return False
+
+        cursor = self._db.cursor()
+        cursor.exec_trace = look
+        try:
+            cursor.execute(text, _Nulls(), can_cache=False)
+        except apsw.ExecTraceAbort:
+            return seen[0]
+        finally:
+            cursor.exec_trace = None
+        return (text, False)
+
+    def _facts(self, sql: str, cookie: int) -> Facts:
+        seen: dict[str, Any] = {}
+
+        def look(cursor: apsw.Cursor, first: str, _bindings: Any) -> bool:
+            seen.update(
+                first=first,
+                empty=not cursor.has_vdbe,
+                readonly=cursor.is_readonly,
+                is_explain=bool(cursor.is_explain),
+                columns=tuple((c[0], c[1]) for c in cursor.get_description()),
+            )
+            return False
+
+        self._actions = actions = []
+        cursor = self._db.cursor()
+        cursor.exec_trace = look
+        try:
+            cursor.execute(sql, _Nulls(), can_cache=False)
+        except apsw.ExecTraceAbort:
+            pass
+        finally:
+            self._actions = None
+            cursor.exec_trace = None
+        if not seen or seen["empty"]:
+            raise ProgrammingError("there is no statement in this text", sql=sql)
+        remaining = sql[len(seen["first"]) :].strip()
+        if remaining and self._has_statement(remaining):
+            raise ProgrammingError(
+                "this text holds more than one statement",
+                sql=sql,
+                hint="Use `await db.execute_script(sql)` for several statements, or one call for each.",
+            )
+        opcodes: tuple[tuple[str, int, int], ...] = ()
+        if not seen["is_explain"]:
+            rows = cursor.execute(seen["first"], _Nulls(), can_cache=False, explain=1).fetchall()
+            opcodes = tuple((row[1], row[2], row[3]) for row in rows)
+        return Facts(
+            sql=sql,
+            readonly=seen["readonly"],
+            is_explain=seen["is_explain"],
+            actions=tuple(actions),
+            opcodes=opcodes,
+            columns=seen["columns"],
+            cookie=cookie,
+        )
+
+    def _has_statement(self, text: str) -> bool:
+        """Is there more than comments and semicolons?"""
+        try:
+            return next(self.statements(text), None) is not None
+        except apsw.Error:
+            return True
+
+    def _authorize(
+        self, code: int, third: str | None, fourth: str | None, database: str | None, trigger: str | None
+    ) -> int:
+        if self._actions is not None:
+            self._actions.append(Action(_NAMES.get(code, str(code)), third, fourth, database, trigger))
+        return apsw.SQLITE_OK

@@ -1,0 +1,567 @@
+"""The one gate that all writes of a process pass: one connection, one thread, one transaction per batch."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol
+
+import apsw
+
+from millpond import errors, events
+from millpond.engine.sqlite.bell import Bell
+from millpond.engine.sqlite.calls import WriteCall
+from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.ports import Port, Reply
+from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteQueue
+from millpond.settings import Settings
+
+__all__ = ["Phase", "Writer", "WriterHost"]
+
+log = logging.getLogger("millpond.writer")
+
+LONG_WAIT_S = 0.05
+"""After this long for a foreign lock, ask less often and look for who holds it."""
+
+
+class Phase(enum.Enum):
+    """What the writer is at. Published for whoever wants to know where a write waits."""
+
+    IDLE = "idle"
+    GATE = "waiting for the write lock"
+    WORK = "running jobs"
+    LEASE = "granted to a transaction"
+    COMMIT = "committing"
+    CLOSED = "closed"
+
+
+class WriterHost(Protocol):
+    """What the writer needs of the engine around it."""
+
+    settings: Settings
+    port: Port
+
+    def open_writer(self) -> Connection: ...
+    def verify_files(self) -> errors.Error | None: ...
+    def translate(self, exc: BaseException, sql: str | None, *, applied: Any = "no") -> BaseException: ...
+    def schema_changed(self) -> None: ...
+    def log_grew(self, pages: int) -> None: ...
+    def emit(self, make: Callable[[], events.Event]) -> None: ...
+    def lease_expired(self, lease: Lease, held_s: float) -> errors.Error: ...
+
+
+class Writer:
+    """Takes batches from the queue and commits each once; acknowledges nothing before its COMMIT.
+
+    Callers come by `submit` and `cancel` from their own threads; a lock guards the queue. The thread
+    alone decides what runs. `phase` and `since` say what it is at; `grant` who has the connection.
+    """
+
+    def __init__(self, host: WriterHost) -> None:
+        settings = host.settings
+        self._host = host
+        self._port = host.port
+        self._lock = threading.Lock()
+        self._bell = Bell()
+        self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
+        self._kicked = False
+        self._closing = False
+        self._give_up_at: float | None = None
+        self._full: bool | None = None
+        self._alone: WriteCall | None = None
+        self._in_hand: list[WriteCall] = []
+        self._wrote = False
+        self._unsynced = False
+        self._schema_touched = False
+        self._thread = threading.Thread(target=self._main, name="millpond-writer", daemon=True)
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self.connection: Connection | None = None
+        self.grant: Grant | None = None
+        self.phase = Phase.IDLE
+        self.since = monotonic()
+        self.writes = self.batches = self.reruns = self.leases = self.expired = self.replaced = self.crashes = 0
+        self.wal_pages = 0
+        self.gate_s = self.work_s = self.commit_s = 0.0
+        self.last_error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<Writer: {self.phase.value}, {self._queue!r}>"
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def thread_id(self) -> int | None:
+        return self._thread.ident
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Open the connection in the thread that will use it.
+
+        Raises: what opening raised.
+        """
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def submit(self, call: WriteCall) -> Refused | None:
+        """Queue a job. Raises: DatabaseClosed once closing has begun."""
+        with self._lock:
+            if self._closing:
+                raise errors.DatabaseClosed("the database is closing and takes no more writes", applied="no")
+            refused = self._queue.submit(call, monotonic())
+        if refused is None and not self._kicked:
+            self._kicked = True
+            self._port.soon(self._kick)
+        return refused
+
+    def cancel(self, call: WriteCall) -> bool:
+        """Its caller gave up. True: it had not run and will not. False: ask again when it is answered."""
+        with self._lock:
+            if self._queue.cancel(call):
+                return True
+            if isinstance(call, Lease) and call.standing is LeaseState.WAITING:
+                return True
+            if call.state is State.RUNNING and not call.committing:
+                call.stop = True
+                if self._alone is call and self.phase is Phase.WORK and self.connection is not None:
+                    self.connection.db.interrupt()
+        return False
+
+    def oldest_s(self, now: float) -> float:
+        with self._lock:
+            return self._queue.oldest_s(now)
+
+    def needs_barrier(self) -> bool:
+        """Is there anything acknowledged that a power cut could still take?"""
+        return self._unsynced
+
+    def ring(self) -> None:
+        """Have the thread look around."""
+        self._bell.ring()
+
+    def close(self, grace_s: float) -> None:
+        """Stop admitting; the thread finishes what is queued within the grace, fails the rest, and ends."""
+        with self._lock:
+            self._closing = True
+            self._give_up_at = monotonic() + grace_s
+        self._bell.ring()
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Wait for the thread's end. False when the time is up."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _kick(self) -> None:
+        self._kicked = False
+        self._bell.ring()
+
+    def _main(self) -> None:
+        try:
+            self._connect()
+        except BaseException as exc:
+            self._failure = exc
+            self._phase(Phase.CLOSED)
+            return
+        finally:
+            self._ready.set()
+        while True:
+            with self._lock:
+                empty = not len(self._queue)
+                closing = self._closing
+            if not empty and not self._out_of_time():
+                try:
+                    self._turn()
+                except BaseException as exc:
+                    self._crashed(exc)
+            elif closing:
+                break
+            else:
+                self._phase(Phase.IDLE)
+                self._bell.wait()
+        self._fail_all(errors.DatabaseClosed("the database was closed before this write ran", applied="no"))
+        if self.connection is not None:
+            self.connection.close()
+        self._phase(Phase.CLOSED)
+
+    def _connect(self) -> None:
+        connection = self._host.open_writer()
+        connection.db.set_busy_timeout(self._host.settings.busy_slice_ms)
+        connection.db.set_wal_hook(self._committed)
+        self._full = None
+        self.connection = connection
+
+    def _turn(self) -> None:
+        """One batch."""
+        problem = self._host.verify_files()
+        if problem is not None:
+            self._fail_all(problem)
+            return
+        with self._lock:
+            outside = self._queue.next_is_outside
+            full = self._queue.wants_full
+        if outside:
+            with self._lock:
+                batch = self._queue.cut(monotonic(), inside=False)
+            self._expire(batch)
+            if batch.jobs:
+                self._run_outside(batch)
+            return
+        assert self.connection is not None
+        self._sync(full)
+        started = monotonic()
+        if not self._begin(started):
+            return
+        begun = monotonic()
+        with self._lock:
+            batch = self._queue.cut(begun, full=full)
+        self._expire(batch)
+        if not batch.jobs:
+            self.connection.run("ROLLBACK")
+            return
+        self.gate_s += begun - started
+        self._run_batch(batch, full, started, begun)
+
+    def _sync(self, full: bool) -> None:
+        if self._full is not full:
+            assert self.connection is not None
+            self.connection.run(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
+
+    def _begin(self, started: float) -> bool:
+        """BEGIN IMMEDIATE, in short slices of waiting. False: nobody waits for it any more."""
+        assert self.connection is not None
+        db = self.connection.db
+        self._phase(Phase.GATE)
+        slow = False
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except (apsw.BusyError, apsw.LockedError):
+                with self._lock:
+                    waiting = len(self._queue)
+                if not waiting or self._out_of_time():
+                    return False
+                if not slow and monotonic() - started > LONG_WAIT_S:
+                    slow = True
+                    db.set_busy_timeout(self._host.settings.busy_slice_ms * 3)
+                continue
+            except apsw.Error as exc:
+                self._broken(exc)
+                self._fail_all(self._host.translate(exc, None))
+                return False
+            break
+        if slow:
+            db.set_busy_timeout(self._host.settings.busy_slice_ms)
+            waited = monotonic() - started
+            self._host.emit(lambda: events.LockWaited(monotonic(), waited, None, None))
+        return True
+
+    def _run_batch(self, batch: Batch, full: bool, started: float, begun: float) -> None:
+        """Run the jobs, then the leases, then commit, then answer all at once."""
+        self._phase(Phase.WORK)
+        connection = self.connection
+        assert connection is not None
+        calls: list[WriteCall] = batch.jobs  # type: ignore[assignment]  # the shell queues WriteCalls only
+        together = len(calls) > 1
+        self._alone = None if together else calls[0]
+        self._in_hand = calls
+        self._wrote = False
+        done: list[WriteCall] = []
+        replies: list[Reply] = []
+        plain = [call for call in calls if not isinstance(call, Lease)]
+        leases = [call for call in calls if isinstance(call, Lease)]
+        for i, call in enumerate(plain):
+            if self._run_job(call, connection, together):
+                done.append(call)
+                continue
+            replies.append((call, None, call.error))
+            if not connection.db.in_transaction:
+                self._lost(call.error, [*done, *plain[i + 1 :], *leases], replies)
+                return
+        if leases:
+            grant = self._serve(leases, together)
+            if grant.lost:
+                for lease in grant.ended:
+                    replies.append((lease, None, self._lost_with(grant.cause)))
+                self._lost(grant.cause, [*done, *grant.waiting], replies)
+                return
+            done += grant.ended
+        worked = monotonic()
+        error = self._commit(done, full)
+        committed = monotonic()
+        self.work_s += worked - begun
+        self.commit_s += committed - worked
+        if error is not None:
+            self._commit_failed(error, done, replies)
+            return
+        with self._lock:
+            self._queue.finished(batch.jobs)
+        if done:
+            self.batches += 1
+            self.writes += len(done)
+            self._host.emit(
+                lambda: events.BatchCommitted(committed, len(done), full, begun - started, worked - begun,
+                                              committed - worked)  # fmt: skip
+            )
+        replies += [(call, call.result, None) for call in done]
+        if self._schema_touched:
+            self._schema_touched = False
+            self._host.schema_changed()
+        self._port.settle(replies)
+
+    def _run_job(self, call: WriteCall, connection: Connection, together: bool) -> bool:
+        """True: it ran. False: it failed, `call.error` says how, and nothing of it is left, or the transaction is gone."""
+        db = connection.db
+        savepoint = together and call.savepoint
+        call.started = monotonic()
+        try:
+            if savepoint:
+                db.execute("SAVEPOINT job")
+            call.result = call.run(connection)
+            if connection.deferred_violations():
+                if together and not savepoint:
+                    db.execute("ROLLBACK")
+                raise errors.ForeignKeyViolation(
+                    f"{errors.clip(call.sql)} leaves a deferred foreign key violated",
+                    detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
+                    sql=call.sql,
+                    applied="no",
+                )
+            if call.stop and (savepoint or not together):
+                raise errors.DeadlineExceeded(f"{errors.clip(call.sql)} was given up while it ran", applied="no")
+            if savepoint:
+                db.execute("RELEASE job")
+        except BaseException as exc:
+            call.error = self._host.translate(exc, call.sql) if isinstance(exc, apsw.Error) else exc
+            if isinstance(call.error, (TypeError, ValueError, KeyError, OverflowError)) and not call.savepoint:
+                call.error = self._host.translate(exc, call.sql)
+            if db.in_transaction:
+                if savepoint:
+                    db.execute("ROLLBACK TO job")
+                    db.execute("RELEASE job")
+                elif not together:
+                    db.execute("ROLLBACK")
+            return False
+        return True
+
+    def _serve(self, leases: list[Lease], together: bool) -> Grant:
+        """Hand the connection over, and watch until it comes back."""
+        assert self.connection is not None
+        grant = Grant(
+            self.connection,
+            leases,
+            together=together,
+            port=self._port,
+            bell=self._bell,
+            translate=lambda exc, sql: self._host.translate(exc, sql),
+        )
+        self.grant = grant
+        self._phase(Phase.LEASE)
+        grant.start()
+        while not grant.over or grant.inbox:
+            grant.work()
+            if grant.over:
+                continue
+            self._bell.wait(self._watch(grant))
+        self.grant = None
+        self.leases += len(leases)
+        self._phase(Phase.WORK)
+        return grant
+
+    def _watch(self, grant: Grant) -> float:
+        """Look after the current lease; seconds until the next look."""
+        lease = grant.current
+        if lease is None:
+            return 0.0
+        settings = self._host.settings
+        held = monotonic() - lease.granted
+        if lease.abandoned:
+            place = lease.place or ""
+            if grant.take_back(lease, errors.TransactionLost(f"the transaction opened at {place} was forgotten")):
+                self._host.emit(lambda: events.LeakFound(monotonic(), "transaction", place))
+            return 0.0
+        if held >= settings.max_lease or self._out_of_time():
+            error = self._host.lease_expired(lease, held)
+            if grant.take_back(lease, error):
+                self.expired += 1
+                place = lease.place or ""
+                log.warning("transaction opened at %s was rolled back after %.1f s", place, held)
+                self._host.emit(lambda: events.LeaseExpired(monotonic(), place, held))
+            return 0.0
+        if held >= settings.lease_warning_s and not lease.warned:
+            lease.warned = True
+            place = lease.place or ""
+            log.warning(
+                "transaction opened at %s holds the writer since %.1f s; %d writes wait", place, held, len(self._queue)
+            )
+            self._host.emit(lambda: events.LeaseHeld(monotonic(), place, held, len(self._queue)))
+        until = settings.max_lease if lease.warned else settings.lease_warning_s
+        wait = min(until, settings.max_lease) - held
+        return min(wait, 0.1) if self._closing else wait
+
+    def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
+        assert self.connection is not None
+        db = self.connection.db
+        if not db.in_transaction:
+            return None
+        self._phase(Phase.COMMIT)
+        with self._lock:
+            for call in done:
+                call.committing = True
+        try:
+            db.execute("COMMIT" if done else "ROLLBACK")
+        except apsw.Error as exc:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            return exc
+        if self._wrote:
+            self._unsynced = not full
+        return None
+
+    def _commit_failed(self, error: BaseException, done: list[WriteCall], replies: list[Reply]) -> None:
+        """Nothing of the batch is in the file. A single job is the culprit; of several, each runs again alone."""
+        for call in done:
+            call.committing = False
+        if len(done) == 1:
+            unsure = isinstance(error, apsw.IOError)
+            self._broken(error)
+            translated = self._host.translate(error, done[0].sql, applied="unknown" if unsure else "no")
+            replies.append((done[0], None, translated))
+            with self._lock:
+                self._queue.finished(list(done))
+            self._port.settle(replies)
+            return
+        self._lost(error, done, replies)
+
+    def _lost(self, cause: BaseException | None, survivors: list[Any], replies: list[Reply]) -> None:
+        """The transaction is gone: the innocent run again, each by itself; leases that had ended cannot."""
+        self._broken(cause)
+        again: list[WriteCall] = []
+        for call in survivors:
+            call.committing = False
+            if isinstance(call, Lease) and call.standing is not LeaseState.WAITING:
+                replies.append((call, None, self._lost_with(cause)))
+            elif not call.settled:
+                again.append(call)
+        self.reruns += len(again)
+        with self._lock:
+            self._queue.lost(list(again))
+        name = type(cause).__name__
+        self._host.emit(lambda: events.BatchLost(monotonic(), name, len(again)))
+        self._port.settle(replies)
+
+    def _lost_with(self, cause: BaseException | None) -> errors.TransactionLost:
+        error = errors.TransactionLost(
+            "the transaction was undone with the batch that it shared",
+            detail=f"a neighbour's statement ended the whole transaction: {cause}",
+            hint="Run it again: it did nothing wrong. Short functions given to `db.write` are run again by themselves.",
+            applied="no",
+        )
+        error.__cause__ = cause
+        return error
+
+    def _run_outside(self, batch: Batch) -> None:
+        """Jobs that want no transaction around them."""
+        assert self.connection is not None
+        self._phase(Phase.WORK)
+        replies: list[Reply] = []
+        calls: list[WriteCall] = batch.jobs  # type: ignore[assignment]  # the shell queues WriteCalls only
+        self._in_hand = calls
+        for call in calls:
+            self._alone = call if len(batch.jobs) == 1 else None
+            call.started = monotonic()
+            while True:
+                try:
+                    replies.append((call, call.run(self.connection), None))
+                except (apsw.BusyError, apsw.LockedError) as exc:
+                    late = call.deadline is not None and monotonic() >= call.deadline
+                    if not (call.stop or late or self._out_of_time()):
+                        continue
+                    replies.append((call, None, self._host.translate(exc, call.sql)))
+                except BaseException as exc:
+                    replies.append((call, None, self._host.translate(exc, call.sql)))
+                break
+        self._alone = None
+        with self._lock:
+            self._queue.finished(batch.jobs)
+        if batch.mode is Mode.OUTSIDE:
+            self._full = None
+            self._host.schema_changed()
+        self._port.settle(replies)
+
+    def _expire(self, batch: Batch) -> None:
+        if batch.expired:
+            self._port.settle(
+                [
+                    (job, None, errors.DeadlineExceeded(f"{errors.clip(job.sql)} was not begun in time", applied="no"))  # type: ignore[attr-defined, misc]
+                    for job in batch.expired
+                ]
+            )
+
+    def _fail_all(self, error: BaseException) -> None:
+        with self._lock:
+            calls = self._queue.drain()
+        self._port.settle([(call, None, error) for call in calls])  # type: ignore[misc]  # WriteCalls only
+
+    def _out_of_time(self) -> bool:
+        return self._give_up_at is not None and monotonic() >= self._give_up_at
+
+    def _broken(self, cause: BaseException | None) -> None:
+        """After an error of the storage a new connection is the safest."""
+        error = cause.__cause__ if isinstance(cause, errors.Error) and cause.__cause__ else cause
+        if cause is not None:
+            self.last_error = cause
+        if not isinstance(error, (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.NoMemError)):
+            return
+        assert self.connection is not None
+        if self._host.verify_files() is not None:
+            return
+        old = self.connection
+        try:
+            self._connect()
+        except apsw.Error as exc:
+            log.error("the writer could not reopen its connection: %s", exc)
+            return
+        self.replaced += 1
+        old.close()
+
+    def _crashed(self, exc: BaseException) -> None:
+        """A fault of Millpond's own: nothing hangs, everyone waiting is told."""
+        log.error("the writer failed", exc_info=exc)
+        self.crashes += 1
+        self.last_error = exc
+        error = errors.InternalError(f"the writer failed: {type(exc).__name__}: {exc}", applied="unknown")
+        grant, self.grant = self.grant, None
+        if grant is not None:
+            grant.over = True
+        self._fail_all(error)
+        self._port.settle([(call, None, error) for call in self._in_hand])
+        self._in_hand = []
+        if self.connection is not None and self.connection.db.in_transaction:
+            self.connection.run("ROLLBACK")
+
+    def _committed(self, _db: Any, name: str, pages: int) -> int:
+        self._wrote = True
+        if name == "main":
+            self.wal_pages = pages
+            self._host.log_grew(pages)
+        return apsw.SQLITE_OK
+
+    def _phase(self, phase: Phase) -> None:
+        self.phase = phase
+        self.since = monotonic()
+
+    def schema_touched(self) -> None:
+        """In the thread: a statement of this batch changes the schema."""
+        self._schema_touched = True

@@ -1,0 +1,43 @@
+"""The few seams between rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Call", "Port", "Reply", "Waiter"]
+
+
+class Waiter(Protocol):
+    """Where a caller waits: an asyncio future, or its twin for threads."""
+
+    def done(self) -> bool: ...
+
+
+class Call(Protocol):
+    """Something queued for which a caller waits."""
+
+    waiter: Waiter
+
+
+Reply = tuple[Call, Any, BaseException | None]
+"""A call with its result or its error."""
+
+
+class Port(Protocol):
+    """How an engine reaches its callers: an event loop, or threads."""
+
+    def waiter(self) -> Any:
+        """A new place to wait."""
+
+    def settle(self, replies: Sequence[Reply]) -> None:
+        """Hand over results, from any thread; one wake for all of them. Settled calls are passed over."""
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back when the present turn of the callers is over (at once, for threads)."""
+
+    def caller(self) -> Any:
+        """Who is calling now: the task, or the thread."""
+
+    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
+        """A caller's name, and what it awaits, as far as that can be seen."""

@@ -1,0 +1,125 @@
+"""Order what waits: by priority with ageing, fair between callers."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Iterator
+from heapq import heapify, heappop, heappush
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["FairQueue", "Priority", "Waiting"]
+
+
+class Priority(enum.IntEnum):
+    """How urgent a call is. Lower ones age: none waits for ever."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+    BATCH = 3
+
+
+HEAD_START_S = (0.0, 0.5, 2.0, 10.0)
+"""A call of a class is passed by later calls of a higher class that come within this difference."""
+
+
+class Waiting(Protocol):
+    """What the queue needs to know of its members. `queued` belongs to the queue."""
+
+    caller: Hashable
+    priority: int
+    submitted: float
+    queued: bool
+
+
+T = TypeVar("T", bound=Waiting)
+
+
+class FairQueue(Generic[T]):
+    """Members by class, then in turns between callers, then in order of arrival.
+
+    Within a class a caller that has many waiting is passed by each other caller once per turn:
+    start-time fair queueing with equal weights (Goyal, Vin, Cheng 1996). Between classes the one
+    whose head has waited longest counts first, after its head start. Removing is lazy, and the dead
+    are swept out before they outnumber the living.
+    """
+
+    __slots__ = ("_dead", "_heaps", "_last", "_seq", "_size", "_virtual")
+
+    def __init__(self) -> None:
+        self._heaps: tuple[list[tuple[int, int, T]], ...] = ([], [], [], [])
+        self._virtual = [0, 0, 0, 0]
+        self._last: dict[tuple[int, Hashable], int] = {}
+        self._seq = 0
+        self._size = 0
+        self._dead = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[T]:
+        for heap in self._heaps:
+            for _, _, member in heap:
+                if member.queued:
+                    yield member
+
+    def push(self, member: T) -> None:
+        cls = member.priority
+        key = (cls, member.caller)
+        tag = max(self._virtual[cls], self._last.get(key, 0)) + 1
+        self._last[key] = tag
+        self._seq += 1
+        member.queued = True
+        heappush(self._heaps[cls], (tag, self._seq, member))
+        self._size += 1
+        if len(self._last) > 1024 + 4 * self._size:
+            self._forget_idle_callers()
+
+    def peek(self) -> T | None:
+        """The next one, left where it is."""
+        heap = self._next_heap()
+        return heap[0][2] if heap else None
+
+    def pop(self) -> T | None:
+        """Take the next one out."""
+        heap = self._next_heap()
+        if not heap:
+            return None
+        tag, _, member = heappop(heap)
+        self._virtual[member.priority] = tag - 1
+        member.queued = False
+        self._size -= 1
+        return member
+
+    def remove(self, member: T) -> bool:
+        """Take a member out wherever it stands; False if it is not in."""
+        if not member.queued:
+            return False
+        member.queued = False
+        self._size -= 1
+        self._dead += 1
+        if self._dead > 64 + self._size:
+            self._sweep()
+        return True
+
+    def _next_heap(self) -> list[tuple[int, int, T]] | None:
+        best: list[tuple[int, int, T]] | None = None
+        best_key = 0.0
+        for cls, heap in enumerate(self._heaps):
+            while heap and not heap[0][2].queued:
+                heappop(heap)
+                self._dead -= 1
+            if heap:
+                key = heap[0][2].submitted + HEAD_START_S[cls]
+                if best is None or key < best_key:
+                    best, best_key = heap, key
+        return best
+
+    def _sweep(self) -> None:
+        for heap in self._heaps:
+            heap[:] = [entry for entry in heap if entry[2].queued]
+            heapify(heap)
+        self._dead = 0
+
+    def _forget_idle_callers(self) -> None:
+        self._last = {key: tag for key, tag in self._last.items() if tag > self._virtual[key[0]]}

@@ -1,0 +1,1 @@
+"""What a statement is: its kind, its way, what it costs. Decides only; knows no SQLite."""

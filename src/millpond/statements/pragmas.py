@@ -1,0 +1,66 @@
+"""What each PRAGMA does to whom: SQLite does not say it, so it is written down here."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["Pragma", "pragma_kind"]
+
+
+class Pragma(enum.Enum):
+    """Where a pragma runs."""
+
+    READ = "read"
+    WRITE = "write"
+    WRITER_ONLY = "writer only"
+    EVERYWHERE = "everywhere"
+
+
+_WRITER_QUERIES = frozenset({"synchronous", "journal_mode", "wal_autocheckpoint", "busy_timeout", "locking_mode",
+                             "max_page_count", "journal_size_limit", "secure_delete"})  # fmt: skip
+"""Asked without a value, the answer that matters is the writer's."""
+
+_WRITER_ONLY = frozenset({"optimize", "wal_checkpoint", "incremental_vacuum", "auto_vacuum", "page_size", "encoding",
+                          "journal_size_limit", "secure_delete", "shrink_memory"})  # fmt: skip
+
+_EVERYWHERE = frozenset({"analysis_limit", "automatic_index", "cache_size", "cache_spill", "case_sensitive_like",
+                         "cell_size_check", "defer_foreign_keys", "foreign_keys", "full_column_names",
+                         "hard_heap_limit", "ignore_check_constraints", "legacy_alter_table", "max_page_count",
+                         "mmap_size", "recursive_triggers", "reverse_unordered_selects", "short_column_names",
+                         "soft_heap_limit", "temp_store", "threads", "trusted_schema"})  # fmt: skip
+
+_READS_WITH_VALUE = frozenset({"foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
+                               "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo"})  # fmt: skip
+
+_REFUSED = {
+    "journal_mode": "the database is kept in WAL mode, on which concurrent reads rest",
+    "locking_mode": "other connections of this process need the file too",
+    "query_only": "reads and writes are routed by statement; nothing needs it",
+    "read_uncommitted": "reads never wait for writes here, so dirty reads buy nothing",
+    "synchronous": "give the write durability='full' or 'normal', or set Settings(durability=...)",
+    "busy_timeout": "waiting is bounded by timeout= of each call, or Settings(timeout_s=...)",
+    "wal_autocheckpoint": "checkpoints are made beside the writer: Settings(checkpoint_pages=...)",
+    "writable_schema": "it can destroy the file; change the schema by ALTER TABLE",
+}
+
+
+def pragma_kind(name: str, value: str | None, *, readonly: bool) -> Pragma | str:
+    """Where the pragma `name` runs, or why it is refused (a sentence's end).
+
+    value: its argument as written, None for a question. readonly: what sqlite3_stmt_readonly says.
+    """
+    if value is None:
+        if name in _WRITER_QUERIES or name in _WRITER_ONLY:
+            return Pragma.WRITER_ONLY
+        return Pragma.READ
+    if name == "journal_mode" and value.lower() == "wal":
+        return Pragma.WRITER_ONLY
+    if name in _REFUSED:
+        return _REFUSED[name]
+    if name in _WRITER_ONLY:
+        return Pragma.WRITER_ONLY
+    if name in _EVERYWHERE:
+        return Pragma.EVERYWHERE
+    if name in _READS_WITH_VALUE or readonly:
+        return Pragma.READ
+    return Pragma.WRITE

@@ -1,0 +1,198 @@
+"""Classify a statement from what SQLite says of it, never from its text alone."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from millpond.rows import Row, row_type
+from millpond.statements.cost import Cost
+from millpond.statements.pragmas import Pragma, pragma_kind
+
+__all__ = ["Action", "Facts", "Kind", "Profile", "classify"]
+
+
+class Kind(enum.Enum):
+    """Where a statement goes."""
+
+    READ = "read"
+    """Any reader."""
+    WRITE = "write"
+    """The writer, in a batch."""
+    SCHEMA = "schema"
+    """The writer, in a batch; changes the schema, so other profiles go stale."""
+    WRITER_ONLY = "writer only"
+    """The writer alone, outside any transaction: VACUUM, checkpoints, the writer's own pragmas."""
+    EVERYWHERE = "everywhere"
+    """Each connection, now and when opened: ATTACH, per-connection pragmas."""
+    TRANSACTION = "transaction"
+    """BEGIN, COMMIT, SAVEPOINT...: refused, since the connection is shared."""
+    REFUSED = "refused"
+    """A pragma that would take away what Millpond rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One answer of SQLite's authorizer: the action's name and its four arguments."""
+
+    name: str
+    third: str | None = None
+    fourth: str | None = None
+    database: str | None = None
+    trigger: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What SQLite says of a statement without running it.
+
+    opcodes: name, p1, p2 of each VDBE instruction; sub-programs of triggers included.
+    remaining: text after the first statement, stripped.
+    """
+
+    sql: str
+    readonly: bool
+    is_explain: bool
+    actions: tuple[Action, ...]
+    opcodes: tuple[tuple[str, int, int], ...]
+    columns: tuple[tuple[str, str | None], ...]
+    remaining: str = ""
+    cookie: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Profile:
+    """What is known of one SQL text under one schema version.
+
+    cookie: the schema version that it was made under; `stale` asks for a new one.
+    single_row: the plan has no loop, so fetching on to the end costs nothing.
+    ends_transaction: may end the whole transaction by itself (ON CONFLICT ROLLBACK, RAISE(ROLLBACK)).
+    keeps_partial: a failing run keeps the rows before it (ON CONFLICT FAIL), so it needs a savepoint.
+    """
+
+    sql: str
+    kind: Kind
+    names: tuple[str, ...]
+    declared: tuple[str | None, ...]
+    row: type[Row]
+    cookie: int
+    word: str
+    pragma: str | None = None
+    reason: str | None = None
+    inserts: bool = False
+    changes: bool = False
+    single_row: bool = False
+    ends_transaction: bool = False
+    keeps_partial: bool = False
+    temporary: bool = False
+    tables_read: frozenset[str] = frozenset()
+    tables_written: frozenset[str] = frozenset()
+    stale: bool = False
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def is_read(self) -> bool:
+        return self.kind is Kind.READ
+
+
+_SCHEMA_ACTIONS = ("CREATE_", "DROP_", "ALTER_", "REINDEX", "ANALYZE")
+_LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Yield"})
+_OE_ROLLBACK, _OE_FAIL = 1, 3
+_CONSTRAINT = 19
+
+
+def classify(facts: Facts) -> Profile:
+    """Decide the kind of a statement and what else its route needs to know.
+
+    Source: sqlite3_stmt_readonly's documentation on what it calls read-only although it changes state.
+    """
+    names = tuple(name for name, _ in facts.columns)
+    actions = facts.actions
+    opcodes = {name for name, _, _ in facts.opcodes}
+    kind, pragma, reason = _kind(facts, opcodes)
+    written = frozenset(_tables(actions, ("INSERT", "UPDATE", "DELETE")))
+    top = [a for a in actions if a.trigger is None]
+    return Profile(
+        sql=facts.sql,
+        kind=kind,
+        names=names,
+        declared=tuple(declared for _, declared in facts.columns),
+        row=row_type(names),
+        cookie=facts.cookie,
+        word=_word(actions, opcodes, facts.readonly),
+        pragma=pragma,
+        reason=reason,
+        inserts=any(a.name == "INSERT" for a in top),
+        changes=kind is Kind.WRITE and any(a.name in ("INSERT", "UPDATE", "DELETE") for a in top),
+        single_row=bool(facts.opcodes) and not (opcodes & _LOOPS),
+        ends_transaction=_halts_with(facts.opcodes, _OE_ROLLBACK),
+        keeps_partial=_halts_with(facts.opcodes, _OE_FAIL),
+        temporary=any(op == "Transaction" and p1 == 1 and p2 for op, p1, p2 in facts.opcodes),
+        tables_read=frozenset(_tables(actions, ("READ",))),
+        tables_written=written,
+    )
+
+
+def _kind(facts: Facts, opcodes: set[str]) -> tuple[Kind, str | None, str | None]:
+    if facts.is_explain:
+        return Kind.READ, None, None
+    by_name = {a.name: a for a in facts.actions}
+    if "TRANSACTION" in by_name or "SAVEPOINT" in by_name or opcodes & {"AutoCommit", "Savepoint"}:
+        return Kind.TRANSACTION, None, None
+    if "ATTACH" in by_name or "DETACH" in by_name:
+        return Kind.EVERYWHERE, None, None
+    if (action := by_name.get("PRAGMA")) is not None:
+        return _pragma(action, facts.readonly)
+    if "Vacuum" in opcodes:
+        return Kind.WRITER_ONLY, None, None
+    if any(a.name.startswith(_SCHEMA_ACTIONS) for a in facts.actions):
+        return Kind.SCHEMA, None, None
+    return (Kind.READ if facts.readonly else Kind.WRITE), None, None
+
+
+def _pragma(action: Action, readonly: bool) -> tuple[Kind, str | None, str | None]:
+    name = (action.third or "").lower()
+    decided = pragma_kind(name, action.fourth, readonly=readonly)
+    match decided:
+        case Pragma.READ:
+            kind = Kind.READ
+        case Pragma.WRITE:
+            kind = Kind.WRITE
+        case Pragma.WRITER_ONLY:
+            kind = Kind.WRITER_ONLY
+        case Pragma.EVERYWHERE:
+            kind = Kind.EVERYWHERE
+        case str() as why:
+            return Kind.REFUSED, name, why
+    return kind, name, None
+
+
+def _tables(actions: Iterable[Action], names: tuple[str, ...]) -> Iterable[str]:
+    for action in actions:
+        if action.name in names and action.third and not action.third.startswith("sqlite_"):
+            yield action.third
+
+
+def _halts_with(opcodes: Iterable[tuple[str, int, int]], on_error: int) -> bool:
+    """Does a constraint's Halt carry this conflict action? (p1: result code, p2: OE_ action)."""
+    return any(op in ("Halt", "HaltIfNull") and p1 & 0xFF == _CONSTRAINT and p2 == on_error for op, p1, p2 in opcodes)
+
+
+def _word(actions: tuple[Action, ...], opcodes: set[str], readonly: bool) -> str:
+    """The statement's first word as a person would say it."""
+    for action in actions:
+        match action.name:
+            case "TRANSACTION":
+                return action.third or "BEGIN"
+            case "SAVEPOINT":
+                return "SAVEPOINT" if action.third == "BEGIN" else (action.third or "SAVEPOINT")
+            case "ATTACH" | "DETACH" | "PRAGMA" | "ANALYZE" | "REINDEX":
+                return action.name
+            case "SELECT" if readonly:
+                return "SELECT"
+            case "INSERT" | "UPDATE" | "DELETE" if not (action.third or "").startswith("sqlite_"):
+                return action.name
+            case name if name.startswith(("CREATE_", "DROP_", "ALTER_")):
+                return name.replace("_", " ")
+    return "VACUUM" if "Vacuum" in opcodes else "statement"
