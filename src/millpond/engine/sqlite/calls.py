@@ -11,7 +11,7 @@ from millpond.engine.sqlite.connection import Connection, ExecuteResult, Paramet
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.profile import Kind, Profile
 
-__all__ = ["Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "ReadCall", "ScriptWrite",
+__all__ = ["Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "ProfileCall", "ReadCall", "ScriptWrite",
            "StatementWrite", "Transaction", "WriteCall", "WriterOnly"]  # fmt: skip
 
 
@@ -19,7 +19,7 @@ class ReadCall:
     """A read on its way to a lane."""
 
     __slots__ = ("cancelled", "caller", "deadline", "params", "priority", "profile", "queued", "ran_s", "shape",
-                 "started", "submitted", "waiter")  # fmt: skip
+                 "started", "submitted", "timeout_s", "waiter")  # fmt: skip
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class ReadCall:
         self.queued = False
         self.started: float | None = None
         self.ran_s = 0.0
+        self.timeout_s = 0.0
         self.cancelled = False
 
     @property
@@ -59,14 +60,13 @@ class ReadCall:
 
 
 class WriteCall(WriteJob):
-    """A job for the writer. savepoint: it must be undone by itself when it fails.
+    """A job for the writer.
 
     started: when it began to run; committing: its COMMIT is under way; stop: cancelled or late while
     it ran, so it is to be undone if that is still possible.
     """
 
-    __slots__ = ("committing", "error", "place", "result", "sql", "started", "stop", "waiter")
-    savepoint = False
+    __slots__ = ("committing", "error", "overdue", "place", "result", "sql", "started", "stop", "timeout_s", "waiter")
 
     def __init__(self, waiter: Any, sql: str, caller: Any, **how: Any) -> None:
         super().__init__(caller, **how)
@@ -78,6 +78,13 @@ class WriteCall(WriteJob):
         self.started: float | None = None
         self.committing = False
         self.stop = False
+        self.timeout_s = 0.0
+        self.overdue = 0
+
+    @property
+    def savepoint(self) -> bool:
+        """Must it be undone by itself when it fails among others?"""
+        return True
 
     @property
     def settled(self) -> bool:
@@ -101,7 +108,7 @@ class StatementWrite(WriteCall):
         self.shape = shape
 
     @property
-    def savepoint(self) -> bool:  # type: ignore[override]  # decided per statement, not per class
+    def savepoint(self) -> bool:
         return self.profile.keeps_partial
 
     def run(self, connection: Connection) -> Any:
@@ -112,7 +119,6 @@ class ManyWrite(WriteCall):
     """One statement over many rows of parameters, all or none."""
 
     __slots__ = ("profile", "rows")
-    savepoint = True
 
     def __init__(
         self, waiter: Any, profile: Profile, rows: Sequence[Parameters], caller: Any, **how: Any
@@ -130,7 +136,6 @@ class ScriptWrite(WriteCall):
     """Several statements, all or none."""
 
     __slots__ = ("guard",)
-    savepoint = True
 
     def __init__(
         self, waiter: Any, sql: str, guard: Callable[[Profile, str], None], caller: Any, **how: Any
@@ -149,7 +154,6 @@ class FunctionWrite(WriteCall):
     """A caller's function, run in the writer with a transaction of plain methods."""
 
     __slots__ = ("function", "open_transaction")
-    savepoint = True
 
     def __init__(
         self,
@@ -223,6 +227,31 @@ class MemoryRead(WriterOnly):
         super().__init__(*args, **how)
         self.outside = False
         self.reads = True
+        self.full = False
+
+
+class ProfileCall(WriteCall):
+    """Something to ask of the writer's connection, between transactions; mostly what a statement is."""
+
+    __slots__ = ("ask",)
+
+    def __init__(
+        self, waiter: Any, sql: str, profile_on: Callable[[Connection, str], Profile], caller: Any, **how: Any
+    ) -> None:
+        super().__init__(waiter, sql, caller, outside=True, **how)
+        self.reads = True
+        self.outside = False
+        self.full = False
+        self.ask: Callable[[Connection], Any] = lambda connection: profile_on(connection, sql)
+
+    @classmethod
+    def of(cls, waiter: Any, ask: Callable[[Connection], Any], caller: Any, **how: Any) -> ProfileCall:
+        call = cls(waiter, "a question", lambda connection, _sql: connection, caller, **how)
+        call.ask = ask
+        return call
+
+    def run(self, connection: Connection) -> Any:
+        return self.ask(connection)
 
 
 class Barrier(WriteCall):

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from millpond import errors, events
+from millpond import errors, events, messages
 from millpond.engine.sqlite import guards, platform, translate
 from millpond.engine.sqlite.calls import Transaction
 from millpond.engine.sqlite.checkpointer import Checkpointer
@@ -157,7 +157,7 @@ class Engine:
         """Why this database cannot be used now."""
         match self.standing:
             case Standing.FORKED:
-                return errors.forked(self.pid, os.getpid())
+                return messages.forked(self.pid, os.getpid())
             case Standing.NEW:
                 return errors.DatabaseClosed(
                     f"{self.name} is not open yet",
@@ -200,7 +200,7 @@ class Engine:
                 self.writer.schema_touched()
                 self.has_temporaries = self.has_temporaries or profile.temporary
             case Kind.TRANSACTION:
-                raise errors.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
+                raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
             case Kind.REFUSED:
                 raise self.refusal(profile)
             case Kind.WRITER_ONLY | Kind.EVERYWHERE:
@@ -297,7 +297,7 @@ class Engine:
 
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
         name, awaiting = self.port.caller_name(lease.caller)
-        return errors.lease_expired(
+        return messages.lease_expired(
             opened=lease.place or "?",
             held_s=held_s,
             limit_s=self.settings.max_lease,
@@ -326,7 +326,7 @@ class Engine:
                 place=None,
                 ours=held.ours if held else False,
             )
-            return errors.lock_timeout(
+            return messages.lock_timeout(
                 sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
                 oldest_s=max(waited, writer.oldest_s(now)),
             )  # fmt: skip
@@ -337,13 +337,13 @@ class Engine:
             holder = errors.Holder(
                 pid=os.getpid(), program=None, since=None, held_s=now - lease.granted, place=lease.place, ours=True
             )
-            return errors.lock_timeout(
+            return messages.lock_timeout(
                 sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
                 oldest_s=max(waited, writer.oldest_s(now)), task=name, statements=lease.statements,
                 last_statement_s=now - lease.last, awaiting=awaiting,
             )  # fmt: skip
         started = call.started or now
-        return errors.deadline_exceeded(
+        return messages.deadline_exceeded(
             sql=call.sql, timeout_s=timeout_s, queue_s=max(0.0, started - call.submitted), lock_s=0.0,
             running_s=now - started, detail=f"The writer is {writer.phase.value}; {len(writer)} writes wait.",
             applied=applied,
@@ -354,8 +354,8 @@ class Engine:
         longest = self.lanes.longest if self.lanes is not None else None
         detail = f"{self.lanes!r}"[1:-1] if self.lanes is not None else ""
         if longest is not None and longest[0] != call.sql:
-            detail += f"; longest: {errors.clip(longest[0])} for {longest[1]:.1f} s"
-        return errors.deadline_exceeded(
+            detail += f"; longest: {messages.clip(longest[0])} for {longest[1]:.1f} s"
+        return messages.deadline_exceeded(
             sql=call.sql, timeout_s=timeout_s, queue_s=max(0.0, started - call.submitted), lock_s=0.0,
             running_s=now - started, detail=detail,
         )  # fmt: skip

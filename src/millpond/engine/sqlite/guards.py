@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 
 from millpond import errors
+from millpond.messages import engine_conflict
 
 __all__ = ["FileIdentity", "call_after_fork", "oldest_good_version", "watch_other_engines"]
 
@@ -136,4 +137,4 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     frame = sys._getframe(1)
     place = f"{frame.f_globals.get('__name__', '?')}, line {frame.f_lineno}"
     tell(place)
-    warnings.warn(errors.engine_conflict(os.path.basename(name), place, apsw.sqlite_lib_version()), stacklevel=2)
+    warnings.warn(engine_conflict(os.path.basename(name), place, apsw.sqlite_lib_version()), stacklevel=2)

@@ -52,7 +52,7 @@ class Session:
     """
 
     __slots__ = ("_lane", "caller", "deadline", "given_back", "given_up", "last", "place", "priority", "queued", "submitted",
-                 "waiter", "what")  # fmt: skip
+                 "timeout_s", "waiter", "what")  # fmt: skip
 
     def __init__(
         self, waiter: Any, what: str, place: str, *, deadline: float, priority: int, caller: Any, submitted: float
@@ -67,6 +67,7 @@ class Session:
         self.queued = False
         self.given_back = False
         self.given_up = False
+        self.timeout_s = 0.0
         self._lane: HeavyLane | None = None
 
     @property
@@ -77,10 +78,12 @@ class Session:
     def sql(self) -> str:
         return self.what
 
-    def send(self, step: Step) -> None:
-        """Queue a step for the lane."""
+    def step(self, waiter: Any, sql: str, run: Callable[[Connection], Any], timeout_s: float) -> Step:
+        """Have the lane run something on its connection."""
         assert self._lane is not None
+        step = Step(self, waiter, sql, run, timeout_s)
         self._lane.inbox.put(step)
+        return step
 
     def give_back(self, last: Callable[[Connection], None]) -> None:
         """End it, with a last step that leaves the connection clean. Safe from finalizers and twice."""
@@ -108,13 +111,19 @@ class Session:
 class Step:
     """One step of a session, answered on its waiter."""
 
-    __slots__ = ("deadline", "run", "sql", "waiter")
+    __slots__ = ("deadline", "run", "session", "sql", "started", "submitted", "timeout_s", "waiter")
 
-    def __init__(self, waiter: Any, sql: str, run: Callable[[Connection], Any]) -> None:
+    def __init__(
+        self, session: Session, waiter: Any, sql: str, run: Callable[[Connection], Any], timeout_s: float
+    ) -> None:
+        self.session = session
         self.waiter = waiter
         self.sql = sql
         self.run = run
-        self.deadline: float | None = None
+        self.timeout_s = timeout_s
+        self.submitted = monotonic()
+        self.started: float | None = None
+        self.deadline: float | None = self.submitted + timeout_s
 
     @property
     def settled(self) -> bool:
@@ -534,7 +543,7 @@ class HeavyLane(_Lane):
         if step.settled:
             return
         self.sql = step.sql
-        self.started = monotonic()
+        self.started = step.started = monotonic()
         result, error = self._perform(step, step.sql, step.run)
         self.sql = None
         if self._session is not None:

@@ -19,11 +19,8 @@ _NAMES = {
 }
 
 
-class _Nulls(dict[str, None]):
-    """Stands in for parameters while a statement is only looked at."""
-
-    def __missing__(self, key: str) -> None:
-        return None
+_NULLS = apsw._null_bindings
+"""Stands in for parameters of any kind and number while a statement is only looked at (as apsw.ext does)."""
 
 
 class Profiler:
@@ -66,7 +63,7 @@ class Profiler:
         cursor = self._db.cursor()
         cursor.exec_trace = look
         try:
-            cursor.execute(text, _Nulls(), can_cache=False)
+            cursor.execute(text, _NULLS, can_cache=False)
         except apsw.ExecTraceAbort:
             return seen[0]
         finally:
@@ -90,7 +87,7 @@ class Profiler:
         cursor = self._db.cursor()
         cursor.exec_trace = look
         try:
-            cursor.execute(sql, _Nulls(), can_cache=False)
+            cursor.execute(sql, _NULLS, can_cache=False)
         except apsw.ExecTraceAbort:
             pass
         finally:
@@ -107,7 +104,7 @@ class Profiler:
             )
         opcodes: tuple[tuple[str, int, int], ...] = ()
         if not seen["is_explain"]:
-            rows = cursor.execute(seen["first"], _Nulls(), can_cache=False, explain=1).fetchall()
+            rows = cursor.execute(seen["first"], _NULLS, can_cache=False, explain=1).fetchall()
             opcodes = tuple((row[1], row[2], row[3]) for row in rows)
         return Facts(
             sql=sql,

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import apsw
 
 from millpond import errors, events
+from millpond.messages import clip
 from millpond.engine.sqlite.bell import Bell
-from millpond.engine.sqlite.calls import WriteCall
+from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.ports import Port, Reply
@@ -51,6 +52,7 @@ class WriterHost(Protocol):
     def schema_changed(self) -> None: ...
     def log_grew(self, pages: int) -> None: ...
     def emit(self, make: Callable[[], events.Event]) -> None: ...
+    def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error: ...
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error: ...
 
 
@@ -73,6 +75,7 @@ class Writer:
         self._give_up_at: float | None = None
         self._full: bool | None = None
         self._alone: WriteCall | None = None
+        self._running: WriteCall | None = None
         self._in_hand: list[WriteCall] = []
         self._wrote = False
         self._unsynced = False
@@ -133,9 +136,16 @@ class Writer:
                 return True
             if call.state is State.RUNNING and not call.committing:
                 call.stop = True
-                if self._alone is call and self.phase is Phase.WORK and self.connection is not None:
+                if self._alone is call and self._running is call and self.connection is not None:
                     self.connection.db.interrupt()
         return False
+
+    def interrupt(self, call: WriteCall) -> None:
+        """It has outlived its deadline by far: stop it, though its neighbours must run again."""
+        with self._lock:
+            if call.state is State.RUNNING and not call.committing and self._running is call:
+                assert self.connection is not None
+                self.connection.db.interrupt()
 
     def oldest_s(self, now: float) -> float:
         with self._lock:
@@ -328,24 +338,34 @@ class Writer:
         try:
             if savepoint:
                 db.execute("SAVEPOINT job")
-            call.result = call.run(connection)
+            self._running = call
+            try:
+                call.result = call.run(connection)
+            finally:
+                with self._lock:
+                    self._running = None
             if connection.deferred_violations():
                 if together and not savepoint:
                     db.execute("ROLLBACK")
                 raise errors.ForeignKeyViolation(
-                    f"{errors.clip(call.sql)} leaves a deferred foreign key violated",
+                    f"{clip(call.sql)} leaves a deferred foreign key violated",
                     detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
                     sql=call.sql,
                     applied="no",
                 )
             if call.stop and (savepoint or not together):
-                raise errors.DeadlineExceeded(f"{errors.clip(call.sql)} was given up while it ran", applied="no")
+                raise self._host.late(call, call.timeout_s, running=False)
             if savepoint:
                 db.execute("RELEASE job")
+            if isinstance(call, StatementWrite):
+                call.profile.cost.ran(monotonic() - call.started)
         except BaseException as exc:
-            call.error = self._host.translate(exc, call.sql) if isinstance(exc, apsw.Error) else exc
-            if isinstance(call.error, (TypeError, ValueError, KeyError, OverflowError)) and not call.savepoint:
+            if call.stop and isinstance(exc, apsw.InterruptError):
+                call.error = self._host.late(call, call.timeout_s, running=False)
+            elif isinstance(exc, apsw.Error) or not isinstance(call, FunctionWrite):
                 call.error = self._host.translate(exc, call.sql)
+            else:
+                call.error = exc
             if db.in_transaction:
                 if savepoint:
                     db.execute("ROLLBACK TO job")
@@ -483,7 +503,13 @@ class Writer:
             call.started = monotonic()
             while True:
                 try:
-                    replies.append((call, call.run(self.connection), None))
+                    self._running = call
+                    try:
+                        result = call.run(self.connection)
+                    finally:
+                        with self._lock:
+                            self._running = None
+                    replies.append((call, result, None))
                 except (apsw.BusyError, apsw.LockedError) as exc:
                     late = call.deadline is not None and monotonic() >= call.deadline
                     if not (call.stop or late or self._out_of_time()):
@@ -504,8 +530,9 @@ class Writer:
         if batch.expired:
             self._port.settle(
                 [
-                    (job, None, errors.DeadlineExceeded(f"{errors.clip(job.sql)} was not begun in time", applied="no"))  # type: ignore[attr-defined, misc]
-                    for job in batch.expired
+                    (call, None, self._host.late(call, call.timeout_s, running=False))
+                    for call in batch.expired
+                    if isinstance(call, WriteCall)
                 ]
             )
 

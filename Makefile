@@ -1,0 +1,63 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer: they make the environment (.venv) by themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint types imports public-types format slow bench bench-quick clean
+
+PYTHON ?=
+export PYTHON
+BIN := .venv/bin
+TYPED := src $(wildcard benchmarks)
+CHECKED := src tests $(wildcard benchmarks examples scripts/*.py)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+env: ## make or renew the environment for development (.venv)
+	@scripts/environment dev
+
+demo: ## see it work: a chat bot before and after, about 20 seconds (ARGS="--seconds 4" for options)
+	@scripts/environment cli
+	@$(BIN)/millpond demo $(ARGS)
+
+test: ## everything that must hold: lint, types, imports, tests with coverage
+	@scripts/environment dev
+	@$(MAKE) --no-print-directory lint types imports
+	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+lint: ## ruff: rules and format
+	@scripts/environment dev
+	@$(BIN)/ruff check $(CHECKED)
+	@$(BIN)/ruff format --check $(CHECKED)
+
+types: ## mypy, strict
+	@scripts/environment dev
+	@$(BIN)/mypy $(TYPED)
+
+imports: ## the layers of the house
+	@scripts/environment dev
+	@$(BIN)/lint-imports
+
+public-types: ## pyright: are all public names typed for users?
+	@scripts/environment dev
+	@$(BIN)/pyright --verifytypes millpond --ignoreexternal
+
+format: ## let ruff write what it can
+	@scripts/environment dev
+	@$(BIN)/ruff check --fix $(CHECKED)
+	@$(BIN)/ruff format $(CHECKED)
+
+slow: ## the tests that take longer: faults, kills, real files
+	@scripts/environment dev
+	@$(BIN)/pytest -m slow --timeout 600 $(ARGS)
+
+bench: ## all benchmarks, side by side with other libraries; writes benchmarks/out/*.json
+	@scripts/environment dev
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: ## the same in about a minute, for a first look
+	@scripts/environment dev
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+clean: ## remove what was made: environment, caches, results
+	@rm -rf .venv build dist benchmarks/out .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} + ; rm -rf src/*.egg-info

@@ -1,0 +1,542 @@
+"""What `async with` and `async for` give: transactions, savepoints, snapshots, row streams."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+import types
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from millpond import errors
+from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
+from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.guesses import instead_of
+from millpond.parameters import check
+from millpond.places import describe
+from millpond.rows import Row, row_type
+from millpond.scheduling.fair_queue import Priority
+from millpond.statements.cost import Lane
+from millpond.statements.profile import Kind, Profile
+
+if TYPE_CHECKING:
+    from millpond.database import Database
+    from millpond.engine.sqlite.engine import Engine
+    from millpond.engine.sqlite.lanes import Session
+
+__all__ = ["RowStream", "Savepoint", "Snapshot", "TransactionScope"]
+
+T = TypeVar("T")
+
+PLAIN = frozenset({tuple, list, dict, types.NoneType})
+FIRST_SLICE = 64
+SLICE = 1_000
+"""Rows per step of a stream: few at first, so that the first comes soon; then enough to make hops cheap."""
+
+
+class TransactionScope:
+    """An interactive write transaction: `async with db.transaction() as tx:`.
+
+    Its methods are the database's. What it writes is seen by others only after the block; an exception in
+    the block, or a cancel, undoes all of it. It belongs to this object, not to a task: `gather` inside is safe.
+    """
+
+    def __init__(
+        self, db: Database, timeout: float | None, priority: Priority, durability: Any, code: Any, line: int
+    ) -> None:
+        self._db = db
+        self._timeout = timeout
+        self._priority = priority
+        self._durability = durability
+        self._code = code
+        self._line = line
+        self._lease: Lease | None = None
+        self._grant: Grant | None = None
+        self._savepoints = 0
+
+    def __repr__(self) -> str:
+        standing = self._lease.standing.value if self._lease is not None else "not begun"
+        return f"<transaction opened at {describe(self._code, self._line)}: {standing}>"
+
+    async def __aenter__(self) -> TransactionScope:
+        db = self._db
+        engine = db._check_open()
+        if self._lease is not None:
+            raise errors.ProgrammingError(
+                "this transaction was begun already", hint="Call db.transaction() for each block."
+            )
+        port = db._port
+        caller = port.caller()
+        db._not_for_itself(engine, caller, "transaction")
+        known = engine.places.at(self._code, self._line)
+        how = db._how(self._timeout, self._priority, self._durability)
+        lease = Lease(port.waiter(), describe(self._code, self._line), known, caller, **how)
+        lease.timeout_s = db._seconds(self._timeout)
+        self._lease = lease
+        db._submit(engine, lease)
+        try:
+            await db._answer(engine, lease)
+        except BaseException:
+            if lease.grant is not None:
+                lease.grant.end(lease, keep=False)  # it came just as its caller was cancelled
+            raise
+        self._grant = lease.grant
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        lease, grant = self._lease, self._grant
+        assert lease is not None and grant is not None
+        self._grant = None
+        keep = error is None
+        if grant.busy:
+            operation = grant.send(lambda: grant.end(lease, keep=keep))
+            waits = await operation.waiter
+        else:
+            waits = grant.end(lease, keep=keep)
+        if waits:
+            engine = self._db._engine
+            assert engine is not None
+            lease.submitted = lease.last
+            lease.timeout_s = self._db._seconds(self._timeout)
+            lease.deadline = lease.last + lease.timeout_s
+            await self._db._answer(engine, lease)
+
+    def __del__(self) -> None:
+        lease, grant = self._lease, self._grant
+        if lease is None or grant is None or lease.standing is not LeaseState.ACTIVE:
+            return
+        warnings.warn(
+            f"the transaction opened at {lease.place} was forgotten; it is rolled back", ResourceWarning, stacklevel=2
+        )
+        lease.abandoned = True
+        engine = self._db._engine
+        if engine is not None:
+            engine.leaks += 1
+            engine.writer.ring()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(instead_of(name, "a transaction", awaits=True).replace("db.", "tx."))
+
+    async def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
+        """Run one statement, without its rows."""
+        result: ExecuteResult = await self._run(sql, params, Shape.RESULT)
+        return result
+
+    async def execute_many(self, sql: str, rows: Iterable[Any], *, timeout: float | None = None) -> ExecuteResult:
+        """Run one statement once per row of parameters."""
+        if hasattr(rows, "__aiter__"):
+            gathered = [row async for row in rows]
+        else:
+            gathered = list(rows)
+        for row in gathered:
+            if row.__class__ not in PLAIN:
+                check(row, sql)
+        profile = self._profile(sql)
+
+        def many(connection: Connection) -> ExecuteResult:
+            return connection.many(profile, gathered)
+
+        result: ExecuteResult = await self._do(sql, many, in_thread=len(gathered) > 20)
+        return result
+
+    async def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
+        """Run several statements."""
+        engine = self._active()
+
+        def script(connection: Connection) -> None:
+            for one in connection.profiler.statements(sql):
+                profile = connection.profile(one)
+                engine.guard_inside(profile, "tx")
+                connection.change(profile, None)
+
+        await self._do(sql, script, in_thread=True)
+
+    @overload
+    async def fetch_all(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> list[Row]: ...
+    @overload
+    async def fetch_all(
+        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
+    ) -> list[T]: ...
+    async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+        """All rows."""
+        found = await self._run(sql, params, Shape.ALL)
+        return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
+
+    @overload
+    async def fetch_one(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> Row | None: ...
+    @overload
+    async def fetch_one(
+        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
+    ) -> T | None: ...
+    async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+        """The first row, or None."""
+        found = await self._run(sql, params, Shape.ONE)
+        if found is None or (into is None and self._db._row_factory is None):
+            return found
+        return self._db._shaped([found], into)[0]
+
+    async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
+        """The first column of the first row, or None."""
+        return await self._run(sql, params, Shape.VALUE)
+
+    fetch_val = fetch_value
+
+    def savepoint(self) -> Savepoint:
+        """`async with tx.savepoint():` — an exception in the block undoes the block alone."""
+        self._active()
+        self._savepoints += 1
+        return Savepoint(self, f"millpond_{self._savepoints}")
+
+    def _active(self) -> Engine:
+        lease, grant = self._lease, self._grant
+        engine = self._db._engine
+        if lease is None or engine is None:
+            raise errors.ProgrammingError("this transaction was not begun", hint="async with db.transaction() as tx: ...")
+        if grant is None:
+            if lease.grant is not None:
+                lease.grant.check(lease)
+            raise errors.ProgrammingError(
+                f"the transaction opened at {lease.place} is over", hint="Use `tx` only inside its `async with` block."
+            )
+        grant.check(lease)
+        return engine
+
+    def _profile(self, sql: str) -> Profile:
+        engine = self._active()
+        profile = engine.profiles.get(sql)
+        if profile is None or profile.stale:
+            if not isinstance(sql, str):
+                raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
+            grant, lease = self._grant, self._lease
+            assert grant is not None and lease is not None
+            profile = grant.guarded(lease, sql, lambda: engine.profile_on(_writer_connection(engine), sql))
+            assert isinstance(profile, Profile)
+        if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
+            engine.guard_inside(profile, "tx")
+        return profile
+
+    async def _run(self, sql: str, params: Any, shape: Shape) -> Any:
+        if params.__class__ not in PLAIN:
+            check(params, sql)
+        profile = self._profile(sql)
+        grant, lease = self._grant, self._lease
+        assert grant is not None and lease is not None
+        if grant.busy or profile.cost.lane is not Lane.INLINE:
+            return await self._in_thread(sql, lambda: self._measured(grant, lease, profile, params, shape), profile)
+        return self._measured(grant, lease, profile, params, shape)
+
+    def _measured(self, grant: Grant, lease: Lease, profile: Profile, params: Any, shape: Shape) -> Any:
+        from time import perf_counter
+
+        started = perf_counter()
+        try:
+            result = grant.run(lease, profile, params, shape)
+        except (TypeError, ValueError, KeyError, OverflowError) as exc:
+            engine = self._db._engine
+            assert engine is not None
+            raise engine.translate(exc, profile.sql) from exc
+        profile.cost.ran(perf_counter() - started)
+        return result
+
+    async def _do(self, sql: str, work: Any, *, in_thread: bool) -> Any:
+        engine = self._active()
+        grant, lease = self._grant, self._lease
+        assert grant is not None and lease is not None
+
+        def run() -> Any:
+            try:
+                return grant.guarded(lease, sql, lambda: work(_writer_connection(engine)))
+            except (TypeError, ValueError, KeyError, OverflowError) as exc:
+                raise engine.translate(exc, sql) from exc
+
+        if in_thread or grant.busy:
+            return await self._in_thread(sql, run, None)
+        return run()
+
+    async def _in_thread(self, sql: str, run: Any, profile: Profile | None) -> Any:
+        grant = self._grant
+        assert grant is not None
+        operation = grant.send(run)
+        try:
+            return await operation.waiter
+        except asyncio.CancelledError:
+            grant.stop(operation, is_read=profile is not None and profile.is_read)
+            raise
+
+
+class Savepoint:
+    """A part of a transaction that can be undone by itself."""
+
+    def __init__(self, tx: TransactionScope, name: str) -> None:
+        self._tx = tx
+        self._name = name
+
+    async def __aenter__(self) -> TransactionScope:
+        await self._send("savepoint")
+        return self._tx
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        lease = self._tx._lease
+        if error is not None and (lease is None or lease.standing is not LeaseState.ACTIVE):
+            return  # the transaction is gone, and the savepoint with it
+        await self._send("release" if error is None else "rollback_to")
+
+    async def _send(self, step: str) -> None:
+        tx = self._tx
+        tx._active()
+        grant, lease = tx._grant, tx._lease
+        assert grant is not None and lease is not None
+        act = getattr(grant, step)
+        if grant.busy:
+            await tx._in_thread(step, lambda: act(lease, self._name), None)
+        else:
+            act(lease, self._name)
+
+
+class _Reads:
+    """Reads inside a lane of one's own."""
+
+    _db: Database
+    _session: Session | None
+    _timeout: float | None
+    _place: str
+
+    async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+        """All rows."""
+        found = await self._query(sql, params, Shape.ALL, timeout)
+        return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
+
+    async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+        """The first row, or None."""
+        found = await self._query(sql, params, Shape.ONE, timeout)
+        if found is None or (into is None and self._db._row_factory is None):
+            return found
+        return self._db._shaped([found], into)[0]
+
+    async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
+        """The first column of the first row, or None."""
+        return await self._query(sql, params, Shape.VALUE, timeout)
+
+    fetch_val = fetch_value
+
+    async def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
+        raise AssertionError("each kind has its own")
+
+
+class Snapshot(_Reads):
+    """Reads of one commit: `async with db.snapshot() as snap:`. Writes go on beside it, unseen.
+
+    It keeps a reader, and the log from being emptied, for as long as it lasts. A database in memory is
+    copied for it.
+    """
+
+    def __init__(self, db: Database, timeout: float | None, priority: Priority, place: str) -> None:
+        self._db = db
+        self._timeout = timeout
+        self._priority = priority
+        self._place = place
+        self._session: Session | None = None
+        self._copy: Connection | None = None
+
+    async def __aenter__(self) -> Snapshot:
+        db = self._db
+        engine = db._check_open()
+        timeout_s = db._seconds(self._timeout)
+        if engine.memory:
+            image = await db._on_writer(lambda connection: connection.db.serialize("main"), self._timeout)
+            self._copy = Connection(engine.setup, readonly=False, uri=":memory:")
+            if image:
+                self._copy.db.deserialize("main", image)
+                self._copy.look_at_schema()
+            return self
+        session = await db._session("snapshot", self._priority, timeout_s, self._place)
+        self._session = session
+        try:
+            await db._step(session, "BEGIN", _begin_reading, timeout_s)
+        except BaseException:
+            session.give_back(_end_reading)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            self._session.give_back(_end_reading)
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+
+    def __del__(self) -> None:
+        session = self._session
+        if session is None or session.given_back:
+            return
+        session.give_back(_end_reading)
+        engine = self._db._engine
+        if engine is not None:
+            engine.leaked("snapshot", self._place)
+        warnings.warn(
+            f"the snapshot opened at {self._place} was forgotten; its reader is given back", ResourceWarning, stacklevel=2
+        )
+
+    async def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
+        db = self._db
+        db._check_params(sql, params)
+        profile = await db._profile(sql)
+        if not profile.is_read:
+            raise errors.ProgrammingError(
+                "a snapshot only reads", hint="Write through `db`; the snapshot will not see it.", sql=sql, applied="no"
+            )
+        if self._copy is not None:
+            engine = db._check_open()
+            try:
+                return self._copy.query(profile, params, shape)
+            except Exception as exc:
+                raise engine.translate(exc, sql) from exc
+        session = self._session
+        if session is None or session.given_back:
+            raise errors.ProgrammingError("this snapshot is over", hint="Use it only inside its `async with` block.")
+        seconds = db._seconds(timeout if timeout is not None else self._timeout)
+        return await db._step(session, sql, lambda connection: connection.query(profile, params, shape), seconds)
+
+
+class RowStream:
+    """Rows one after another: `async for row in db.iterate(sql):`. One slice is kept at a time.
+
+    Its reader is freed at the end, when the loop is left, at `aclose()`, and when it is collected.
+    """
+
+    def __init__(
+        self, db: Database, sql: str, params: Any, into: Any, timeout: float | None, priority: Priority, place: str
+    ) -> None:
+        self._db = db
+        self._sql = sql
+        self._params = params
+        self._into = into
+        self._timeout_s = db._seconds(timeout)
+        self._priority = priority
+        self._place = place
+        self._session: Session | None = None
+        self._cursor: Any = None
+        self._row: type[Row] | None = None
+        self._slice: Any = iter(())
+        self._size = FIRST_SLICE
+        self._started = False
+        self._ended = False
+
+    def __aiter__(self) -> RowStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        for row in self._slice:
+            return row
+        if self._ended:
+            raise StopAsyncIteration
+        rows = await self._more()
+        if self._into is not None or self._db._row_factory is not None:
+            rows = self._db._shaped(list(rows), self._into)
+        self._slice = iter(rows)
+        for row in self._slice:
+            return row
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Free the reader."""
+        self._ended = True
+        self._give_back()
+
+    def __del__(self) -> None:
+        self._give_back()
+
+    async def _more(self) -> Sequence[Any]:
+        db = self._db
+        if not self._started:
+            self._started = True
+            profile = await db._profile(self._sql)
+            if not profile.is_read or db._check_open().memory:
+                self._ended = True
+                found = await db._queue(self._sql, self._params, Shape.ALL, self._timeout_s, self._priority)
+                return found  # type: ignore[no-any-return]  # a list, by its shape
+            self._session = await db._session("iterate", self._priority, self._timeout_s, self._place)
+        session = self._session
+        if session is None or session.given_back:
+            raise StopAsyncIteration
+        try:
+            rows, over = await db._step(session, self._sql, self._next_slice, self._timeout_s)
+        except BaseException:
+            self._ended = True
+            self._give_back()
+            raise
+        self._size = SLICE
+        if over:
+            self._ended = True
+            self._give_back()
+        return rows  # type: ignore[no-any-return]  # a list of rows
+
+    def _next_slice(self, connection: Connection) -> tuple[list[Any], bool]:
+        """In the lane: the next rows, and whether they are the last."""
+        if self._cursor is None:
+            self._cursor = connection.db.cursor()
+            self._cursor.execute(self._sql, self._params)
+        found = list(islice(self._cursor, self._size))
+        if self._row is None and found:
+            self._row = row_type(tuple(name for name, *_ in _description(self._cursor, self._db, self._sql)))
+        return (list(map(self._row, found)) if self._row is not None else found), len(found) < self._size
+
+    def _give_back(self) -> None:
+        session = self._session
+        if session is not None and not session.given_back:
+            cursor = self._cursor
+
+            def close(_connection: Connection) -> None:
+                if cursor is not None:
+                    cursor.close(True)
+
+            session.give_back(close)
+
+
+def _description(cursor: Any, db: Database, sql: str) -> Sequence[tuple[str, ...]]:
+    """Columns of a running statement; of one that has just ended, as its profile knows them."""
+    import apsw
+
+    try:
+        return cursor.get_description()  # type: ignore[no-any-return]  # apsw's tuple of tuples
+    except apsw.ExecutionCompleteError:
+        engine = db._engine
+        profile = engine.profiles.get(sql) if engine is not None else None
+        return [(name,) for name in profile.names] if profile is not None else []
+
+
+def _writer_connection(engine: Engine) -> Connection:
+    connection = engine.writer.connection
+    assert connection is not None
+    return connection
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.run("BEGIN")
+    connection.look_at_schema()
+
+
+def _end_reading(connection: Connection) -> None:
+    if connection.db.in_transaction:
+        connection.run("ROLLBACK")
