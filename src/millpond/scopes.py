@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import warnings
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from millpond import errors
 from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.front import PLAIN, gathered, holding
 from millpond.guesses import instead_of
 from millpond.parameters import check
 from millpond.places import describe
-from millpond.rows import Row, row_type
+from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.statements.cost import Lane
 from millpond.statements.profile import Kind, Profile
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
     from millpond.engine.sqlite.engine import Engine
     from millpond.engine.sqlite.lanes import Session
 
-__all__ = ["RowStream", "Savepoint", "Snapshot", "TransactionScope"]
+__all__ = [
+    "RowStream", "Savepoint", "Slices", "Snapshot", "SnapshotReader", "TransactionScope", "begin_reading",
+    "end_reading", "warn_forgotten",
+]  # fmt: skip
 
 T = TypeVar("T")
 
-PLAIN = frozenset({tuple, list, dict, types.NoneType})
 FIRST_SLICE = 64
+INLINE_ROWS = 20
 SLICE = 1_000
 """Rows per step of a stream: few at first, so that the first comes soon; then enough to make hops cheap."""
 
@@ -67,14 +72,11 @@ class TransactionScope:
                 "this transaction was begun already", hint="Call db.transaction() for each block."
             )
         port = db._port
-        caller = port.caller()
-        db._not_for_itself(engine, caller, "transaction")
         known = engine.places.at(self._code, self._line)
         how = db._how(self._timeout, self._priority, self._durability)
-        lease = Lease(port.waiter(), describe(self._code, self._line), known, caller, **how)
-        lease.timeout_s = db._seconds(self._timeout)
+        lease = Lease(port.waiter(), describe(self._code, self._line), known, port.caller(), **how)
+        db._submit(engine, lease, self._timeout, "transaction")
         self._lease = lease
-        db._submit(engine, lease)
         try:
             await db._answer(engine, lease)
         except BaseException:
@@ -82,6 +84,7 @@ class TransactionScope:
                 lease.grant.end(lease, keep=False)  # it came just as its caller was cancelled
             raise
         self._grant = lease.grant
+        holding.set((*holding.get(), lease))
         return self
 
     async def __aexit__(
@@ -93,6 +96,7 @@ class TransactionScope:
         lease, grant = self._lease, self._grant
         assert lease is not None and grant is not None
         self._grant = None
+        holding.set(tuple(one for one in holding.get() if one is not lease))
         keep = error is None
         if grant.busy:
             operation = grant.send(lambda: grant.end(lease, keep=keep))
@@ -111,14 +115,11 @@ class TransactionScope:
         lease, grant = self._lease, self._grant
         if lease is None or grant is None or lease.standing is not LeaseState.ACTIVE:
             return
-        warnings.warn(
-            f"the transaction opened at {lease.place} was forgotten; it is rolled back", ResourceWarning, stacklevel=2
-        )
         lease.abandoned = True
         engine = self._db._engine
         if engine is not None:
-            engine.leaks += 1
             engine.writer.ring()
+            warn_forgotten(engine, "transaction", lease.place or "?")
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(instead_of(name, "a transaction", awaits=True).replace("db.", "tx."))
@@ -128,34 +129,22 @@ class TransactionScope:
         result: ExecuteResult = await self._run(sql, params, Shape.RESULT)
         return result
 
-    async def execute_many(self, sql: str, rows: Iterable[Any], *, timeout: float | None = None) -> ExecuteResult:
+    async def execute_many(self, sql: str, rows: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement once per row of parameters."""
-        if hasattr(rows, "__aiter__"):
-            gathered = [row async for row in rows]
-        else:
-            gathered = list(rows)
-        for row in gathered:
-            if row.__class__ not in PLAIN:
-                check(row, sql)
+        found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
         profile = self._profile(sql)
 
         def many(connection: Connection) -> ExecuteResult:
-            return connection.many(profile, gathered)
+            return connection.many(profile, found)
 
-        result: ExecuteResult = await self._do(sql, many, in_thread=len(gathered) > 20)
+        result: ExecuteResult = await self._do(sql, many, in_thread=len(found) > INLINE_ROWS)
         return result
 
     async def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
         """Run several statements."""
         engine = self._active()
 
-        def script(connection: Connection) -> None:
-            for one in connection.profiler.statements(sql):
-                profile = connection.profile(one)
-                engine.guard_inside(profile, "tx")
-                connection.change(profile, None)
-
-        await self._do(sql, script, in_thread=True)
+        await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), in_thread=True)
 
     @overload
     async def fetch_all(
@@ -219,7 +208,7 @@ class TransactionScope:
                 raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
             grant, lease = self._grant, self._lease
             assert grant is not None and lease is not None
-            profile = grant.guarded(lease, sql, lambda: engine.profile_on(_writer_connection(engine), sql))
+            profile = grant.guarded(lease, sql, lambda: engine.profile_on(engine.writer_connection, sql))
             assert isinstance(profile, Profile)
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
             engine.guard_inside(profile, "tx")
@@ -236,8 +225,6 @@ class TransactionScope:
         return self._measured(grant, lease, profile, params, shape)
 
     def _measured(self, grant: Grant, lease: Lease, profile: Profile, params: Any, shape: Shape) -> Any:
-        from time import perf_counter
-
         started = perf_counter()
         try:
             result = grant.run(lease, profile, params, shape)
@@ -255,7 +242,7 @@ class TransactionScope:
 
         def run() -> Any:
             try:
-                return grant.guarded(lease, sql, lambda: work(_writer_connection(engine)))
+                return grant.guarded(lease, sql, lambda: work(engine.writer_connection))
             except (TypeError, ValueError, KeyError, OverflowError) as exc:
                 raise engine.translate(exc, sql) from exc
 
@@ -308,44 +295,10 @@ class Savepoint:
             act(lease, self._name)
 
 
-class _Reads:
-    """Reads inside a lane of one's own."""
+class SnapshotReader:
+    """What the snapshots of both facades share."""
 
-    _db: Database
-    _session: Session | None
-    _timeout: float | None
-    _place: str
-
-    async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
-        """All rows."""
-        found = await self._query(sql, params, Shape.ALL, timeout)
-        return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
-
-    async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
-        """The first row, or None."""
-        found = await self._query(sql, params, Shape.ONE, timeout)
-        if found is None or (into is None and self._db._row_factory is None):
-            return found
-        return self._db._shaped([found], into)[0]
-
-    async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
-        """The first column of the first row, or None."""
-        return await self._query(sql, params, Shape.VALUE, timeout)
-
-    fetch_val = fetch_value
-
-    async def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
-        raise AssertionError("each kind has its own")
-
-
-class Snapshot(_Reads):
-    """Reads of one commit: `async with db.snapshot() as snap:`. Writes go on beside it, unseen.
-
-    It keeps a reader, and the log from being emptied, for as long as it lasts. A database in memory is
-    copied for it.
-    """
-
-    def __init__(self, db: Database, timeout: float | None, priority: Priority, place: str) -> None:
+    def __init__(self, db: Any, timeout: float | None, priority: Priority, place: str) -> None:
         self._db = db
         self._timeout = timeout
         self._priority = priority
@@ -353,23 +306,74 @@ class Snapshot(_Reads):
         self._session: Session | None = None
         self._copy: Connection | None = None
 
+    def __del__(self) -> None:
+        session = self._session
+        if session is not None and not session.given_back:
+            session.give_back(end_reading)
+            engine = self._db._engine
+            if engine is not None:
+                warn_forgotten(engine, "snapshot", self._place)
+
+    def _take_copy(self, engine: Engine, image: bytes | None) -> None:
+        """A database in memory has one connection: its snapshot is a copy."""
+        self._copy = Connection(engine.setup, readonly=False, uri=":memory:")
+        if image:
+            self._copy.db.deserialize("main", image)
+            self._copy.look_at_schema()
+
+    def _from_copy(self, engine: Engine, profile: Profile, params: Any, shape: Shape) -> Any:
+        assert self._copy is not None
+        try:
+            return self._copy.query(profile, params, shape)
+        except Exception as exc:
+            raise engine.translate(exc, profile.sql) from exc
+
+    def _give_back(self) -> None:
+        if self._session is not None:
+            self._session.give_back(end_reading)
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+
+    def _readable(self, profile: Profile) -> Profile:
+        if not profile.is_read:
+            raise errors.ProgrammingError(
+                "a snapshot only reads",
+                hint="Write through `db`; the snapshot will not see it.",
+                sql=profile.sql,
+                applied="no",
+            )
+        return profile
+
+    def _lane(self) -> Session:
+        session = self._session
+        if session is None or session.given_back:
+            raise errors.ProgrammingError("this snapshot is over", hint="Use it only inside its `with` block.")
+        return session
+
+
+class Snapshot(SnapshotReader):
+    """Reads of one commit: `async with db.snapshot() as snap:`. Writes go on beside it, unseen.
+
+    It keeps a reader, and the log from being emptied, for as long as it lasts. A database in memory is
+    copied for it.
+    """
+
+    _db: Database
+
     async def __aenter__(self) -> Snapshot:
         db = self._db
         engine = db._check_open()
         timeout_s = db._seconds(self._timeout)
         if engine.memory:
             image = await db._on_writer(lambda connection: connection.db.serialize("main"), self._timeout)
-            self._copy = Connection(engine.setup, readonly=False, uri=":memory:")
-            if image:
-                self._copy.db.deserialize("main", image)
-                self._copy.look_at_schema()
+            self._take_copy(engine, image)
             return self
-        session = await db._session("snapshot", self._priority, timeout_s, self._place)
-        self._session = session
+        session = self._session = await db._session("snapshot", self._priority, timeout_s, self._place)
         try:
-            await db._step(session, "BEGIN", _begin_reading, timeout_s)
+            await db._step(session, "BEGIN", begin_reading, timeout_s)
         except BaseException:
-            session.give_back(_end_reading)
+            session.give_back(end_reading)
             raise
         return self
 
@@ -379,43 +383,79 @@ class Snapshot(_Reads):
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            self._session.give_back(_end_reading)
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
+        self._give_back()
 
-    def __del__(self) -> None:
-        session = self._session
-        if session is None or session.given_back:
-            return
-        session.give_back(_end_reading)
-        engine = self._db._engine
-        if engine is not None:
-            engine.leaked("snapshot", self._place)
-        warnings.warn(
-            f"the snapshot opened at {self._place} was forgotten; its reader is given back", ResourceWarning, stacklevel=2
-        )
+    async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+        """All rows."""
+        return self._db._shaped(await self._query(sql, params, Shape.ALL, timeout), into)
+
+    async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+        """The first row, or None."""
+        found = await self._query(sql, params, Shape.ONE, timeout)
+        return None if found is None else self._db._shaped([found], into)[0]
+
+    async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
+        """The first column of the first row, or None."""
+        return await self._query(sql, params, Shape.VALUE, timeout)
+
+    fetch_val = fetch_value
 
     async def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
         db = self._db
         db._check_params(sql, params)
-        profile = await db._profile(sql)
-        if not profile.is_read:
-            raise errors.ProgrammingError(
-                "a snapshot only reads", hint="Write through `db`; the snapshot will not see it.", sql=sql, applied="no"
-            )
+        profile = self._readable(await db._profile(sql))
         if self._copy is not None:
-            engine = db._check_open()
-            try:
-                return self._copy.query(profile, params, shape)
-            except Exception as exc:
-                raise engine.translate(exc, sql) from exc
-        session = self._session
-        if session is None or session.given_back:
-            raise errors.ProgrammingError("this snapshot is over", hint="Use it only inside its `async with` block.")
+            return self._from_copy(db._check_open(), profile, params, shape)
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
-        return await db._step(session, sql, lambda connection: connection.query(profile, params, shape), seconds)
+        return await db._step(
+            self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds
+        )
+
+
+class Slices:
+    """The rows of a running statement in a lane, some at a time."""
+
+    def __init__(self, sql: str, params: Any) -> None:
+        self.sql = sql
+        self.params = params
+        self.profile: Profile | None = None
+        self.session: Session | None = None
+        self.ended = False
+        self._cursor: Any = None
+        self._row: type[Row] | None = None
+        self._size = FIRST_SLICE
+
+    def next(self, connection: Connection) -> tuple[list[Any], bool]:
+        """In the lane: the next rows, and whether they are the last."""
+        assert self.profile is not None
+        if self._cursor is None:
+            self._cursor = connection.db.cursor()
+            self._cursor.execute(self.sql, self.params)
+            self._row = connection.row_of(self._cursor, self.profile)
+        found = connection.converted(self.profile, list(islice(self._cursor, self._size)))
+        assert self._row is not None
+        return list(map(self._row, found)), len(found) < self._size
+
+    def took(self, answer: tuple[list[Any], bool]) -> list[Any]:
+        """In the caller: note what came."""
+        rows, over = answer
+        self._size = SLICE
+        if over:
+            self.give_back()
+        return rows
+
+    def give_back(self) -> None:
+        """Free the reader. Twice is once."""
+        self.ended = True
+        session = self.session
+        if session is not None and not session.given_back:
+            cursor = self._cursor
+
+            def close(_connection: Connection) -> None:
+                if cursor is not None:
+                    cursor.close(True)
+
+            session.give_back(close)
 
 
 class RowStream:
@@ -428,115 +468,71 @@ class RowStream:
         self, db: Database, sql: str, params: Any, into: Any, timeout: float | None, priority: Priority, place: str
     ) -> None:
         self._db = db
-        self._sql = sql
-        self._params = params
         self._into = into
         self._timeout_s = db._seconds(timeout)
         self._priority = priority
         self._place = place
-        self._session: Session | None = None
-        self._cursor: Any = None
-        self._row: type[Row] | None = None
-        self._slice: Any = iter(())
-        self._size = FIRST_SLICE
-        self._started = False
-        self._ended = False
+        self._slices = Slices(sql, params)
+        self._rows: Iterator[Any] = iter(())
 
     def __aiter__(self) -> RowStream:
         return self
 
     async def __anext__(self) -> Any:
-        for row in self._slice:
+        for row in self._rows:
             return row
-        if self._ended:
+        if self._slices.ended:
             raise StopAsyncIteration
-        rows = await self._more()
-        if self._into is not None or self._db._row_factory is not None:
-            rows = self._db._shaped(list(rows), self._into)
-        self._slice = iter(rows)
-        for row in self._slice:
+        self._rows = iter(self._db._shaped(await self._more(), self._into))
+        for row in self._rows:
             return row
         await self.aclose()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Free the reader."""
-        self._ended = True
-        self._give_back()
+        self._slices.give_back()
 
     def __del__(self) -> None:
-        self._give_back()
+        self._slices.give_back()
 
-    async def _more(self) -> Sequence[Any]:
-        db = self._db
-        if not self._started:
-            self._started = True
-            profile = await db._profile(self._sql)
-            if not profile.is_read or db._check_open().memory:
-                self._ended = True
-                found = await db._queue(self._sql, self._params, Shape.ALL, self._timeout_s, self._priority)
-                return found  # type: ignore[no-any-return]  # a list, by its shape
-            self._session = await db._session("iterate", self._priority, self._timeout_s, self._place)
-        session = self._session
+    async def _more(self) -> list[Any]:
+        db, slices = self._db, self._slices
+        if slices.profile is None:
+            engine = db._check_open()
+            profile = slices.profile = await db._profile(slices.sql)
+            if not profile.is_read or engine.memory:
+                slices.ended = True
+                found: list[Any] = await db._queue(
+                    slices.sql, slices.params, Shape.ALL, self._timeout_s, self._priority
+                )
+                return found
+            slices.session = await db._session("iterate", self._priority, self._timeout_s, self._place)
+        session = slices.session
         if session is None or session.given_back:
             raise StopAsyncIteration
         try:
-            rows, over = await db._step(session, self._sql, self._next_slice, self._timeout_s)
+            return slices.took(await db._step(session, slices.sql, slices.next, self._timeout_s))
         except BaseException:
-            self._ended = True
-            self._give_back()
+            slices.give_back()
             raise
-        self._size = SLICE
-        if over:
-            self._ended = True
-            self._give_back()
-        return rows  # type: ignore[no-any-return]  # a list of rows
-
-    def _next_slice(self, connection: Connection) -> tuple[list[Any], bool]:
-        """In the lane: the next rows, and whether they are the last."""
-        if self._cursor is None:
-            self._cursor = connection.db.cursor()
-            self._cursor.execute(self._sql, self._params)
-        found = list(islice(self._cursor, self._size))
-        if self._row is None and found:
-            self._row = row_type(tuple(name for name, *_ in _description(self._cursor, self._db, self._sql)))
-        return (list(map(self._row, found)) if self._row is not None else found), len(found) < self._size
-
-    def _give_back(self) -> None:
-        session = self._session
-        if session is not None and not session.given_back:
-            cursor = self._cursor
-
-            def close(_connection: Connection) -> None:
-                if cursor is not None:
-                    cursor.close(True)
-
-            session.give_back(close)
 
 
-def _description(cursor: Any, db: Database, sql: str) -> Sequence[tuple[str, ...]]:
-    """Columns of a running statement; of one that has just ended, as its profile knows them."""
-    import apsw
-
-    try:
-        return cursor.get_description()  # type: ignore[no-any-return]  # apsw's tuple of tuples
-    except apsw.ExecutionCompleteError:
-        engine = db._engine
-        profile = engine.profiles.get(sql) if engine is not None else None
-        return [(name,) for name in profile.names] if profile is not None else []
+def warn_forgotten(engine: Engine, what: str, place: str) -> None:
+    """Name the line that opened what nobody closed."""
+    engine.leaked(what, place)
+    warnings.warn(
+        f"the {what} opened at {place} was forgotten; it is given back", ResourceWarning, stacklevel=3
+    )
 
 
-def _writer_connection(engine: Engine) -> Connection:
-    connection = engine.writer.connection
-    assert connection is not None
-    return connection
-
-
-def _begin_reading(connection: Connection) -> None:
+def begin_reading(connection: Connection) -> None:
+    """First step of a snapshot: the read pins the commit."""
     connection.run("BEGIN")
     connection.look_at_schema()
 
 
-def _end_reading(connection: Connection) -> None:
+def end_reading(connection: Connection) -> None:
+    """Last step of a snapshot."""
     if connection.db.in_transaction:
         connection.run("ROLLBACK")

@@ -135,19 +135,16 @@ class ManyWrite(WriteCall):
 class ScriptWrite(WriteCall):
     """Several statements, all or none."""
 
-    __slots__ = ("guard",)
+    __slots__ = ("script_on",)
 
     def __init__(
-        self, waiter: Any, sql: str, guard: Callable[[Profile, str], None], caller: Any, **how: Any
+        self, waiter: Any, sql: str, script_on: Callable[[Connection, str, str], None], caller: Any, **how: Any
     ) -> None:
         super().__init__(waiter, sql, caller, **how)
-        self.guard = guard
+        self.script_on = script_on
 
     def run(self, connection: Connection) -> None:
-        for sql in connection.profiler.statements(self.sql):
-            profile = connection.profile(sql)
-            self.guard(profile, "execute_script")
-            connection.change(profile, None)
+        self.script_on(connection, self.sql, "execute_script")
 
 
 class FunctionWrite(WriteCall):
@@ -270,17 +267,19 @@ class Transaction:
     Every statement belongs to one atomic piece of work. It is over when the function returns.
     """
 
-    __slots__ = ("_connection", "_guard", "_lookup", "_over")
+    __slots__ = ("_connection", "_guard", "_lookup", "_over", "_script_on")
 
     def __init__(
         self,
         connection: Connection,
         lookup: Callable[[Connection, str], Profile],
         guard: Callable[[Profile, str], None],
+        script_on: Callable[[Connection, str, str], None],
     ) -> None:
         self._connection = connection
         self._lookup = lookup
         self._guard = guard
+        self._script_on = script_on
         self._over = False
 
     def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
@@ -296,8 +295,7 @@ class Transaction:
     def execute_script(self, sql: str) -> None:
         """Run several statements."""
         self._check()
-        for one in self._connection.profiler.statements(sql):
-            self._run(one, None, Shape.RESULT)
+        self._script_on(self._connection, sql, "tx")
 
     def fetch_all(self, sql: str, params: Parameters = None) -> list[Any]:
         """All rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import apsw
 
 from millpond.engine.sqlite.profiler import Profiler
 from millpond.parameters import Adapters, Converters
-from millpond.rows import row_type
+from millpond.rows import Row, row_type
 from millpond.settings import Settings
 from millpond.statements.profile import Profile
 
@@ -127,21 +127,18 @@ class Connection:
             cursor.execute(profile.sql, params)
             if self.db.data_version() != self._data_version:
                 self.look_at_schema()
-            make: Callable[[Any], Any] = profile.row
-            if profile.cookie != self.cookie:
-                make = self._row_now(cursor, profile)
+            make = profile.row if profile.cookie == self.cookie else self.row_of(cursor, profile)
             if shape is Shape.ALL or profile.single_row or not profile.is_read:
                 found: list[Any] = cursor.fetchall()
-                if self._setup.converters:
-                    found = self._converted(profile, found)
+                found = self.converted(profile, found)
                 if shape is Shape.ALL:
                     return list(map(make, found))
                 first = found[0] if found else None
             else:
                 first = next(cursor, None)
                 self._let_go()
-                if first is not None and self._setup.converters:
-                    first = self._converted(profile, [first])[0]
+                if first is not None:
+                    first = self.converted(profile, [first])[0]
         except BaseException:
             self._let_go()
             raise
@@ -211,8 +208,10 @@ class Connection:
     def close(self) -> None:
         self.db.close(True)
 
-    def _row_now(self, cursor: apsw.Cursor, profile: Profile) -> Callable[[Any], Any]:
-        """The schema is not the profile's: take the columns' names from the running statement."""
+    def row_of(self, cursor: apsw.Cursor, profile: Profile) -> type[Row]:
+        """The class of the running statement's rows, by its own columns where the profile is of another schema."""
+        if profile.cookie == self.cookie:
+            return profile.row
         profile.stale = True
         if not profile.names:
             return profile.row
@@ -221,7 +220,10 @@ class Connection:
         except apsw.ExecutionCompleteError:
             return profile.row
 
-    def _converted(self, profile: Profile, found: list[Any]) -> list[Any]:
+    def converted(self, profile: Profile, found: list[Any]) -> list[Any]:
+        """Rows with the values that the database's converters make of them; as they are without converters."""
+        if not self._setup.converters:
+            return found
         functions = self._setup.converters.for_columns(profile.declared)
         if functions is None:
             return found

@@ -189,7 +189,21 @@ class Engine:
 
     def transaction_on(self, connection: Connection) -> Transaction:
         """The `tx` that a function given to `write` gets."""
-        return Transaction(connection, self.profile_on, self.guard_inside)
+        return Transaction(connection, self.profile_on, self.guard_inside, self.script_on)
+
+    @property
+    def writer_connection(self) -> Connection:
+        """For whoever holds the writer's connection now."""
+        connection = self.writer.connection
+        assert connection is not None
+        return connection
+
+    def script_on(self, connection: Connection, text: str, where: str) -> None:
+        """Run the statements of a script, one after another, inside the transaction that there is."""
+        for sql in connection.profiler.statements(text):
+            profile = connection.profile(sql)
+            self.guard_inside(profile, where)
+            connection.change(profile, None)
 
     def guard_inside(self, profile: Profile, where: str) -> None:
         """Inside a transaction: raise for what has no place there, and note what changes the schema."""
@@ -198,7 +212,7 @@ class Engine:
                 return
             case Kind.SCHEMA:
                 self.writer.schema_touched()
-                self.has_temporaries = self.has_temporaries or profile.temporary
+                self.note_schema_write(profile)
             case Kind.TRANSACTION:
                 raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
             case Kind.REFUSED:
@@ -210,6 +224,10 @@ class Engine:
                     sql=profile.sql,
                     applied="no",
                 )
+
+    def note_schema_write(self, profile: Profile) -> None:
+        """From now on a name that readers do not know may be a temporary object of the writer's."""
+        self.has_temporaries = self.has_temporaries or profile.temporary
 
     def refusal(self, profile: Profile) -> errors.Error:
         return errors.NotSupportedError(

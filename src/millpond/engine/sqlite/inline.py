@@ -29,6 +29,7 @@ class InlineReader:
         self._steps = max(1, setup.settings.step_budget // 2)
         self.connection = self._connect()
         self.reads = 0
+        self.ended = 0.0
         self._ticks = 0
 
     def run(self, profile: Profile, params: Parameters, shape: Shape, started: float) -> Any:
@@ -50,7 +51,8 @@ class InlineReader:
         except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.NoMemError):
             self._replace()
             return MISS
-        profile.cost.ran(perf_counter() - started)
+        self.ended = perf_counter()
+        profile.cost.ran(self.ended - started)
         self.reads += 1
         return result
 

@@ -515,6 +515,7 @@ class HeavyLane(_Lane):
                         break
                     self._finish(_End(self._session, _nothing))
                     break
+            del item  # while the lane waits it keeps nothing of its callers alive
         self._disconnect()
 
     def _read(self, call: ReadCall) -> None:
@@ -545,6 +546,7 @@ class HeavyLane(_Lane):
         self.sql = step.sql
         self.started = step.started = monotonic()
         result, error = self._perform(step, step.sql, step.run)
+        step.run = _nothing  # what it refers to may be waiting to be collected
         self.sql = None
         if self._session is not None:
             self._session.last = monotonic()

@@ -20,6 +20,7 @@ from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.ports import Port, Reply
 from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteQueue
 from millpond.settings import Settings
+from millpond.statements.profile import Kind
 
 __all__ = ["Phase", "Writer", "WriterHost"]
 
@@ -359,6 +360,8 @@ class Writer:
                 db.execute("RELEASE job")
             if isinstance(call, StatementWrite):
                 call.profile.cost.ran(monotonic() - call.started)
+                if call.profile.kind is Kind.SCHEMA:
+                    self._schema_touched = True
         except BaseException as exc:
             if call.stop and isinstance(exc, apsw.InterruptError):
                 call.error = self._host.late(call, call.timeout_s, running=False)

@@ -1,0 +1,73 @@
+"""Threads as callers: each waits on a lock of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from millpond.ports import Reply
+
+__all__ = ["ThreadPort", "ThreadWaiter"]
+
+
+class ThreadWaiter:
+    """Where one thread waits for one answer. The first answer counts."""
+
+    __slots__ = ("_error", "_lock", "_result", "_settled")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._settled = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._settled
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        if not self._settled:
+            self._result = result
+            self._error = error
+            self._settled = True
+            self._lock.release()
+
+    def wait(self, timeout_s: float) -> bool:
+        """False when the time is up."""
+        return self._settled or (self._lock.acquire(timeout=max(0.0, timeout_s)) and self._settled)
+
+    def give_up(self) -> None:
+        """Its thread was interrupted: nobody waits here any more."""
+        self._settled = True
+
+    def result(self) -> Any:
+        """The answer. Raises: the error."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class ThreadPort:
+    """Reaches callers in any thread."""
+
+    def waiter(self) -> ThreadWaiter:
+        return ThreadWaiter()
+
+    def settle(self, replies: Sequence[Reply]) -> None:
+        for call, result, error in replies:
+            waiter: Any = call.waiter
+            waiter.settle(result, error)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def caller(self) -> int:
+        return threading.get_ident()
+
+    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
+        """The thread's name; what it waits for cannot be seen."""
+        for thread in threading.enumerate():
+            if thread.ident == caller:
+                return thread.name, None
+        return None, None
