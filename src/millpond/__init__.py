@@ -40,7 +40,7 @@ from millpond.errors import (
     TransactionControl,
     TransactionLost,
     UniqueViolation,
-    Warning,
+    Warning,  # noqa: A004  # PEP 249 wants this name
     WouldWaitForItself,
     WrongLoop,
 )

@@ -17,7 +17,7 @@ from millpond.engine.sqlite.calls import (
     Barrier,
     FunctionWrite,
     ManyWrite,
-    ProfileCall,
+    Question,
     ScriptWrite,
     Transaction,
     WriteCall,
@@ -431,7 +431,7 @@ class Database(Front):
             engine.errors += 1
             raise
         found: Profile = await self._write(
-            lambda waiter, caller: ProfileCall(waiter, sql, engine.profile_on, caller), None, "profile"
+            lambda waiter, caller: Question(waiter, sql, lambda on: engine.profile_on(on, sql), caller), None, "profile"
         )
         return found
 
@@ -473,7 +473,9 @@ class Database(Front):
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Run something on the only connection of a database in memory."""
         how = self._how(timeout, Priority.NORMAL, None)
-        return await self._write(lambda waiter, caller: ProfileCall.of(waiter, work, caller, **how), timeout, "backup")
+        return await self._write(
+            lambda waiter, caller: Question(waiter, "a question", work, caller, **how), timeout, "backup"
+        )
 
     async def _session(self, what: str, priority: Priority, timeout_s: float, place: str) -> Session:
         """A lane of one's own."""

@@ -6,8 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "BatchCommitted", "BatchLost", "Closed", "EngineConflictSeen", "Event", "LaneClosed", "LaneOpened",
-    "LaneReplaced", "LeaseExpired", "LeaseHeld", "LeakFound", "LockWaited", "Observer", "Opened",
+    "BatchCommitted",
+    "BatchLost",
+    "Closed",
+    "EngineConflictSeen",
+    "Event",
+    "LaneClosed",
+    "LaneOpened",
+    "LaneReplaced",
+    "LeakFound",
+    "LeaseExpired",
+    "LeaseHeld",
+    "LockWaited",
+    "Observer",
+    "Opened",
     "StatementFinished",
 ]  # fmt: skip
 

@@ -37,11 +37,12 @@ def maker(into: type[T], names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], 
     if into is dict:
         return lambda row: dict(zip(names, row, strict=True))  # type: ignore[return-value]  # T is dict
     if into is tuple:
-        return lambda row: tuple(row)  # type: ignore[return-value]  # T is tuple
-    if into in SCALARS or (isinstance(into, type) and issubclass(into, enum.Enum)):
+        return tuple  # type: ignore[return-value]  # T is tuple
+    if into in SCALARS or issubclass(into, enum.Enum):
         return _scalar(into, names)
     if hasattr(into, "model_validate"):
-        return _validated(into, names, into.model_validate)
+        validate: Callable[[dict[str, Any]], T] = into.model_validate
+        return _validated(into, names, validate)
     if hasattr(into, "__struct_fields__"):
         import msgspec
 
@@ -78,7 +79,9 @@ def _validated(into: type[T], names: tuple[str, ...], validate: Callable[[dict[s
         try:
             return validate(dict(zip(names, row, strict=True)))
         except Exception as exc:
-            fields = sorted({str(part["loc"][0]) for part in exc.errors() if part["loc"]}) if hasattr(exc, "errors") else []
+            fields = (
+                sorted({str(part["loc"][0]) for part in exc.errors() if part["loc"]}) if hasattr(exc, "errors") else []
+            )
             where = ", ".join(fields) or str(exc).partition("$.")[2].rstrip("`") or "a field"
             raise DataError(f"a row does not fit {into.__name__}: {where}") from None
 
@@ -118,7 +121,10 @@ def _fields(into: Any) -> dict[str, tuple[Any, bool]] | None:
     if dataclasses.is_dataclass(into):
         hints = _hints(into)
         return {
-            f.name: (hints.get(f.name, Any), f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+            f.name: (
+                hints.get(f.name, Any),
+                f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+            )
             for f in dataclasses.fields(into)
             if f.init
         }

@@ -63,4 +63,4 @@ def _from_url(url: str) -> str:
     if parts.query:
         raise NotSupportedError("options in the URL are not taken", hint="Give Settings(...) instead.")
     path = unquote(parts.path.removeprefix("/"))
-    return path if path else ":memory:"
+    return path or ":memory:"

@@ -114,7 +114,9 @@ def deadline_exceeded(
     )  # fmt: skip
 
 
-def overloaded(*, sql: str, waiting: int, limit_name: str, oldest_s: float, retry_after: float, write: bool) -> Overloaded:
+def overloaded(
+    *, sql: str, waiting: int, limit_name: str, oldest_s: float, retry_after: float, write: bool
+) -> Overloaded:
     """No. 5: the queue is full."""
     kind = "writes" if write else "reads"
     verdict = "Not applied; retry" if write else "Retry"

@@ -44,7 +44,9 @@ def check(params: object, sql: str | None = None) -> Any:
             sql=sql,
         )
     if isinstance(params, Iterator):
-        raise ParameterError(f"a {kind} can be read only once", hint="Write tuple(...) or list(...) around it.", sql=sql)
+        raise ParameterError(
+            f"a {kind} can be read only once", hint="Write tuple(...) or list(...) around it.", sql=sql
+        )
     raise ParameterError(
         f"parameters are one sequence or one mapping, not {kind}",
         hint="Write (value,) with the comma, or {'name': value} with :name.",

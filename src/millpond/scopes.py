@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 import types
+import warnings
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
@@ -94,7 +94,8 @@ class TransactionScope:
         trace: types.TracebackType | None,
     ) -> None:
         lease, grant = self._lease, self._grant
-        assert lease is not None and grant is not None
+        assert lease is not None
+        assert grant is not None
         self._grant = None
         holding.set(tuple(one for one in holding.get() if one is not lease))
         keep = error is None
@@ -129,7 +130,9 @@ class TransactionScope:
         result: ExecuteResult = await self._run(sql, params, Shape.RESULT)
         return result
 
-    async def execute_many(self, sql: str, rows: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None) -> ExecuteResult:
+    async def execute_many(
+        self, sql: str, rows: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None
+    ) -> ExecuteResult:
         """Run one statement once per row of parameters."""
         found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
         profile = self._profile(sql)
@@ -190,7 +193,9 @@ class TransactionScope:
         lease, grant = self._lease, self._grant
         engine = self._db._engine
         if lease is None or engine is None:
-            raise errors.ProgrammingError("this transaction was not begun", hint="async with db.transaction() as tx: ...")
+            raise errors.ProgrammingError(
+                "this transaction was not begun", hint="async with db.transaction() as tx: ..."
+            )
         if grant is None:
             if lease.grant is not None:
                 lease.grant.check(lease)
@@ -207,7 +212,8 @@ class TransactionScope:
             if not isinstance(sql, str):
                 raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
             grant, lease = self._grant, self._lease
-            assert grant is not None and lease is not None
+            assert lease is not None
+            assert grant is not None
             profile = grant.guarded(lease, sql, lambda: engine.profile_on(engine.writer_connection, sql))
             assert isinstance(profile, Profile)
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
@@ -219,7 +225,8 @@ class TransactionScope:
             check(params, sql)
         profile = self._profile(sql)
         grant, lease = self._grant, self._lease
-        assert grant is not None and lease is not None
+        assert lease is not None
+        assert grant is not None
         if grant.busy or profile.cost.lane is not Lane.INLINE:
             return await self._in_thread(sql, lambda: self._measured(grant, lease, profile, params, shape), profile)
         return self._measured(grant, lease, profile, params, shape)
@@ -238,7 +245,8 @@ class TransactionScope:
     async def _do(self, sql: str, work: Any, *, in_thread: bool) -> Any:
         engine = self._active()
         grant, lease = self._grant, self._lease
-        assert grant is not None and lease is not None
+        assert lease is not None
+        assert grant is not None
 
         def run() -> Any:
             try:
@@ -287,7 +295,8 @@ class Savepoint:
         tx = self._tx
         tx._active()
         grant, lease = tx._grant, tx._lease
-        assert grant is not None and lease is not None
+        assert lease is not None
+        assert grant is not None
         act = getattr(grant, step)
         if grant.busy:
             await tx._in_thread(step, lambda: act(lease, self._name), None)
@@ -407,9 +416,7 @@ class Snapshot(SnapshotReader):
         if self._copy is not None:
             return self._from_copy(db._check_open(), profile, params, shape)
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
-        return await db._step(
-            self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds
-        )
+        return await db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
 
 
 class Slices:
@@ -521,9 +528,7 @@ class RowStream:
 def warn_forgotten(engine: Engine, what: str, place: str) -> None:
     """Name the line that opened what nobody closed."""
     engine.leaked(what, place)
-    warnings.warn(
-        f"the {what} opened at {place} was forgotten; it is given back", ResourceWarning, stacklevel=3
-    )
+    warnings.warn(f"the {what} opened at {place} was forgotten; it is given back", ResourceWarning, stacklevel=3)
 
 
 def begin_reading(connection: Connection) -> None:

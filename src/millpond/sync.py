@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 
 from millpond import assembly, errors
 from millpond.callers.threads import ThreadPort, ThreadWaiter
-from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, ProfileCall, ScriptWrite, WriteCall
+from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
 from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.copying import copy_database
@@ -21,7 +21,18 @@ from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
 from millpond.events import Observer
-from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, holding, leave
+from millpond.front import (
+    LATE_GRACE_S,
+    NO_LIMIT_S,
+    PLAIN,
+    Durability,
+    Front,
+    Waiting,
+    check_function,
+    gathered,
+    holding,
+    leave,
+)
 from millpond.guesses import instead_of
 from millpond.locations import locate
 from millpond.parameters import check
@@ -338,7 +349,7 @@ class Database(Front):
             engine.errors += 1
             raise
         found: Profile = self._write(
-            lambda waiter, caller: ProfileCall(waiter, sql, engine.profile_on, caller), None, "profile"
+            lambda waiter, caller: Question(waiter, sql, lambda on: engine.profile_on(on, sql), caller), None, "profile"
         )
         return found
 
@@ -370,7 +381,9 @@ class Database(Front):
     def _on_writer(self, work: Callable[[Connection], Any], timeout: float | None) -> Any:
         """Run something on the only connection of a database in memory."""
         how = self._how(timeout, Priority.NORMAL, None)
-        return self._write(lambda waiter, caller: ProfileCall.of(waiter, work, caller, **how), timeout, "backup")
+        return self._write(
+            lambda waiter, caller: Question(waiter, "a question", work, caller, **how), timeout, "backup"
+        )
 
     def _session(self, what: str, priority: Priority, timeout_s: float, place: str) -> Session:
         engine = self._check_open()
@@ -430,7 +443,8 @@ class TransactionScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         lease, grant = self._lease, self._grant
-        assert lease is not None and grant is not None
+        assert lease is not None
+        assert grant is not None
         self._grant = None
         holding.set(tuple(one for one in holding.get() if one is not lease))
         if grant.end(lease, keep=error is None):
@@ -523,7 +537,8 @@ class TransactionScope:
     def _do(self, sql: str, work: Callable[[Connection], Any]) -> Any:
         engine = self._active()
         lease, grant = self._lease, self._grant
-        assert lease is not None and grant is not None
+        assert lease is not None
+        assert grant is not None
         try:
             return grant.guarded(lease, sql, lambda: work(engine.writer_connection))
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
@@ -556,7 +571,8 @@ class Savepoint:
     def _send(self, step: str) -> None:
         self._tx._active()
         grant, lease = self._tx._grant, self._tx._lease
-        assert grant is not None and lease is not None
+        assert lease is not None
+        assert grant is not None
         getattr(grant, step)(lease, self._name)
 
 
@@ -607,9 +623,7 @@ class Snapshot(SnapshotReader):
         if self._copy is not None:
             return self._from_copy(db._check_open(), profile, params, shape)
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
-        return db._step(
-            self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds
-        )
+        return db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
 
 
 class RowStream:

@@ -66,6 +66,13 @@ class Ledger:
             if len(self._waiting) >= _FLUSH_EVERY:
                 self._flush()
 
+    def give_up(self, workers: int, after_s: float) -> None:
+        """Count workers that never came back as failures."""
+        if workers:
+            with self._lock:
+                self.failed += workers
+                self.reasons[f"an event was not done {after_s:g} s after the end"] += workers
+
     def flush(self) -> None:
         with self._lock:
             self._flush()
@@ -87,18 +94,21 @@ class Ledger:
 class Attempt:
     """One event's work, as a `with` block."""
 
-    __slots__ = ("_event", "_ledger", "_started")
+    __slots__ = ("_event", "_ledger", "_started", "failed")
 
     def __init__(self, ledger: Ledger, event: int) -> None:
         self._ledger = ledger
         self._event = event
+        self.failed = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Attempt:
         self._started = self._ledger.clock()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self.failed = error is not None
         self._ledger.write(self._event, self._started, error)
         # A cancelled task or an interpreter that ends is no failure to go on after.
         return isinstance(error, Exception)

@@ -1,6 +1,6 @@
 """After: the same chat service through Millpond, with asyncio and a task per worker.
 
-The defaults all round: full durability, one Database for everybody. Compare `handle` with `sqlite3_side.handle`.
+The defaults all round, whatever the environment says: full durability, one Database for everybody. Compare `handle` with `sqlite3_side.handle`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from millpond import Database, Transaction
+from millpond import Database, Settings, Transaction
 from millpond.demo.chat import Event, wants_report
-from millpond.demo.feed import Feed
+from millpond.demo.feed import PAUSE_AFTER_FAILURE_S, Feed
 from millpond.demo.ledger import Ledger
 from millpond.demo.schema import (
     ADD_COUNTERS,
@@ -35,7 +35,7 @@ TICK_S = 0.010
 
 async def prepare(path: str) -> None:
     """Make the file with its tables."""
-    async with Database(path) as db:
+    async with Database(path, Settings()) as db:
         await db.execute_script("".join((DDL, *GUILD_ROWS)))
 
 
@@ -74,12 +74,18 @@ async def work(
     """
 
     async def worker() -> None:
-        while (event := feed.take()) is not None:
-            with ledger.attempt(event.id):
-                await handle(db, event)
+        try:
+            while (event := feed.take()) is not None:
+                with ledger.attempt(event.id) as attempt:
+                    await handle(db, event)
+                if attempt.failed:
+                    await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+        except BaseException:
+            feed.stop()
+            raise
 
     late: list[float] = []
-    async with Database(path) as db:
+    async with Database(path, Settings()) as db:
         started()
         ticker = asyncio.create_task(_tick(late))
         tasks = [asyncio.create_task(worker(), name=f"worker-{number}") for number in range(workers)]
@@ -88,6 +94,9 @@ async def work(
         for task in (*stuck, ticker):
             task.cancel()
         await asyncio.gather(*tasks, ticker, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled() and (trouble := task.exception()) is not None:
+            raise trouble
     return len(stuck), late
 
 

@@ -39,8 +39,7 @@ UPDATE_USER = "UPDATE user SET xp = ?, level = ?, messages = ?, display = ?, see
 ADD_MESSAGE = "INSERT INTO message(id, guild_id, user_id, kind, sent, body, xp) VALUES (?, ?, ?, ?, ?, ?, ?)"
 ADD_COUNTERS = "UPDATE counters SET messages = messages + 1, xp = xp + ? WHERE guild_id = ?"
 ADD_SCORE = (
-    "INSERT INTO leaderboard(guild_id, user_id, xp) VALUES (?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET xp = xp + excluded.xp"
+    "INSERT INTO leaderboard(guild_id, user_id, xp) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET xp = xp + excluded.xp"
 )
 RANK = "SELECT 1 + count(*) FROM leaderboard WHERE guild_id = ? AND xp > (SELECT xp FROM user WHERE id = ?)"
 REPORT = (

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from millpond.demo.chat import Event, wants_report
-from millpond.demo.feed import Feed
+from millpond.demo.feed import PAUSE_AFTER_FAILURE_S, Feed
 from millpond.demo.ledger import Ledger
 from millpond.demo.schema import (
     ADD_COUNTERS,
@@ -66,9 +66,7 @@ def handle(connection: sqlite3.Connection, event: Event, begin: str) -> None:
             connection.execute(ADD_USER, (*after, event.user, event.name))
         else:
             connection.execute(UPDATE_USER, (*after, event.user))
-        connection.execute(
-            ADD_MESSAGE, (event.id, event.guild, event.user, event.kind, event.at, event.body, gained)
-        )
+        connection.execute(ADD_MESSAGE, (event.id, event.guild, event.user, event.kind, event.at, event.body, gained))
         connection.execute(ADD_COUNTERS, (gained, event.guild))
         connection.execute(ADD_SCORE, (event.guild, event.user, gained))
     if rose and announce:
@@ -86,21 +84,36 @@ def work(
     Returns how many workers had not come to an end `grace_s` after the feed.
     """
     opened, go, finished = threading.Barrier(workers + 1), threading.Event(), threading.Semaphore(0)
+    trouble: list[BaseException] = []
 
     def worker() -> None:
-        with closing(sqlite3.connect(path, timeout=recipe.timeout_s)) as connection:
-            opened.wait()
-            go.wait()
-            while (event := feed.take()) is not None:
-                with ledger.attempt(event.id):
-                    handle(connection, event, recipe.begin)
-        finished.release()
+        try:
+            with closing(sqlite3.connect(path, timeout=recipe.timeout_s)) as connection:
+                opened.wait()
+                go.wait()
+                while (event := feed.take()) is not None:
+                    with ledger.attempt(event.id) as attempt:
+                        handle(connection, event, recipe.begin)
+                    if attempt.failed:
+                        feed.ended.wait(PAUSE_AFTER_FAILURE_S)
+        except BaseException as exc:
+            trouble.append(exc)
+            opened.abort()
+            feed.stop()
+        finally:
+            finished.release()
 
     for number in range(workers):
         threading.Thread(target=worker, name=f"worker-{number}", daemon=True).start()
-    opened.wait()
+    try:
+        opened.wait()
+    except threading.BrokenBarrierError:
+        raise trouble[0] from None
     started()
     go.set()
     feed.ended.wait()
     late_at = ledger.clock() + grace_s
-    return sum(not finished.acquire(timeout=max(0.0, late_at - ledger.clock())) for _ in range(workers))
+    stuck = sum(not finished.acquire(timeout=max(0.0, late_at - ledger.clock())) for _ in range(workers))
+    if trouble:
+        raise trouble[0]
+    return stuck

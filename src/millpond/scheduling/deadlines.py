@@ -73,7 +73,8 @@ class Deadlines:
         other = heap[0][2] if heap else None
         if usual is None or other is None:
             return usual or other
-        assert usual.deadline is not None and other.deadline is not None
+        assert usual.deadline is not None
+        assert other.deadline is not None
         return usual if usual.deadline <= other.deadline else other
 
     def _sweep(self) -> None:

@@ -29,8 +29,9 @@ _EVERYWHERE = frozenset({"analysis_limit", "automatic_index", "cache_size", "cac
                          "mmap_size", "recursive_triggers", "reverse_unordered_selects", "short_column_names",
                          "soft_heap_limit", "temp_store", "threads", "trusted_schema"})  # fmt: skip
 
-_READS_WITH_VALUE = frozenset({"foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo",
-                               "integrity_check", "quick_check", "table_info", "table_list", "table_xinfo"})  # fmt: skip
+_READS_WITH_VALUE = frozenset({"foreign_key_check", "foreign_key_list", "index_info", "index_list",
+                               "index_xinfo", "integrity_check", "quick_check", "table_info", "table_list",
+                               "table_xinfo"})  # fmt: skip
 
 _REFUSED = {
     "journal_mode": "the database is kept in WAL mode, on which concurrent reads rest",

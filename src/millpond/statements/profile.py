@@ -163,7 +163,7 @@ def _pragma(action: Action, readonly: bool) -> tuple[Kind, str | None, str | Non
             kind = Kind.WRITER_ONLY
         case Pragma.EVERYWHERE:
             kind = Kind.EVERYWHERE
-        case str() as why:
+        case why:
             return Kind.REFUSED, name, why
     return kind, name, None
 

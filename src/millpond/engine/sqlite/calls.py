@@ -11,15 +11,29 @@ from millpond.engine.sqlite.connection import Connection, ExecuteResult, Paramet
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.profile import Kind, Profile
 
-__all__ = ["Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "ProfileCall", "ReadCall", "ScriptWrite",
+__all__ = ["Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "Question", "ReadCall",
+           "ScriptWrite",
            "StatementWrite", "Transaction", "WriteCall", "WriterOnly"]  # fmt: skip
 
 
 class ReadCall:
     """A read on its way to a lane."""
 
-    __slots__ = ("cancelled", "caller", "deadline", "params", "priority", "profile", "queued", "ran_s", "shape",
-                 "started", "submitted", "timeout_s", "waiter")  # fmt: skip
+    __slots__ = (
+        "caller",
+        "cancelled",
+        "deadline",
+        "params",
+        "priority",
+        "profile",
+        "queued",
+        "ran_s",
+        "shape",
+        "started",
+        "submitted",
+        "timeout_s",
+        "waiter",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -120,9 +134,7 @@ class ManyWrite(WriteCall):
 
     __slots__ = ("profile", "rows")
 
-    def __init__(
-        self, waiter: Any, profile: Profile, rows: Sequence[Parameters], caller: Any, **how: Any
-    ) -> None:
+    def __init__(self, waiter: Any, profile: Profile, rows: Sequence[Parameters], caller: Any, **how: Any) -> None:
         cost_s = max(how.pop("cost_s", 0.0), 0.000003 * len(rows))
         super().__init__(waiter, profile.sql, caller, alone=profile.ends_transaction, cost_s=cost_s, **how)
         self.profile = profile
@@ -227,25 +239,15 @@ class MemoryRead(WriterOnly):
         self.full = False
 
 
-class ProfileCall(WriteCall):
+class Question(WriteCall):
     """Something to ask of the writer's connection, between transactions; mostly what a statement is."""
 
     __slots__ = ("ask",)
 
-    def __init__(
-        self, waiter: Any, sql: str, profile_on: Callable[[Connection, str], Profile], caller: Any, **how: Any
-    ) -> None:
-        super().__init__(waiter, sql, caller, outside=True, **how)
-        self.reads = True
-        self.outside = False
+    def __init__(self, waiter: Any, sql: str, ask: Callable[[Connection], Any], caller: Any, **how: Any) -> None:
+        super().__init__(waiter, sql, caller, reads=True, **how)
         self.full = False
-        self.ask: Callable[[Connection], Any] = lambda connection: profile_on(connection, sql)
-
-    @classmethod
-    def of(cls, waiter: Any, ask: Callable[[Connection], Any], caller: Any, **how: Any) -> ProfileCall:
-        call = cls(waiter, "a question", lambda connection, _sql: connection, caller, **how)
-        call.ask = ask
-        return call
+        self.ask = ask
 
     def run(self, connection: Connection) -> Any:
         return self.ask(connection)

@@ -239,5 +239,3 @@ class Connection:
         """End whatever the cursor is at, so that it neither pins the WAL nor holds a lock."""
         self._cursor.close(True)
         self._cursor = self.db.cursor()
-
-

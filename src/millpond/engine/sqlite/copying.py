@@ -15,7 +15,9 @@ __all__ = ["copy_database"]
 STEP_PAGES = 1_000
 
 
-def copy_database(source: Connection, target: str, progress: Callable[[int, int], None] | None, go_on: Callable[[], bool]) -> int:
+def copy_database(
+    source: Connection, target: str, progress: Callable[[int, int], None] | None, go_on: Callable[[], bool]
+) -> int:
     """Copy what one snapshot of `source` sees to the file `target`, in steps; returns the pages copied.
 
     The source holds a read transaction for the whole copy: without it each commit of another connection

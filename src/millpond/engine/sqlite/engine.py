@@ -54,7 +54,9 @@ class Engine:
     matters. All else is called by facades from their own threads.
     """
 
-    def __init__(self, location: Location, settings: Settings, port: Port, observers: Sequence[events.Observer]) -> None:
+    def __init__(
+        self, location: Location, settings: Settings, port: Port, observers: Sequence[events.Observer]
+    ) -> None:
         self.location = location
         self.settings = settings
         self.port = port
@@ -314,7 +316,7 @@ class Engine:
             self.observers.emit(make)
 
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
-        name, awaiting = self.port.caller_name(lease.caller)
+        _, awaiting = self.port.caller_name(lease.caller)
         return messages.lease_expired(
             opened=lease.place or "?",
             held_s=held_s,
@@ -477,4 +479,3 @@ _INSTEAD = {
     "tx": "Use `async with tx.savepoint():` inside a transaction; its end is the block's end.",
     "execute_script": "Leave it out: the script is one transaction already.",
 }
-

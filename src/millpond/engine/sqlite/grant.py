@@ -49,12 +49,10 @@ class LeaseState(enum.Enum):
 class Lease(WriteCall):
     """An interactive transaction: the right to use the writer's connection until it ends."""
 
-    __slots__ = ("abandoned", "cause", "grant", "granted", "last", "known", "standing", "statements", "warned")
+    __slots__ = ("abandoned", "cause", "grant", "granted", "known", "last", "standing", "statements", "warned")
 
     def __init__(self, waiter: Any, place: str, known: Place, caller: Any, **how: Any) -> None:
-        super().__init__(
-            waiter, "transaction", caller, lease=True, shares=known.shares, cost_s=known.mean_s, **how
-        )
+        super().__init__(waiter, "transaction", caller, lease=True, shares=known.shares, cost_s=known.mean_s, **how)
         self.place = place
         self.known = known
         self.standing = LeaseState.WAITING

@@ -88,8 +88,7 @@ def call_after_fork(owner: Any) -> None:
 
 
 def _after_fork() -> None:
-    for owner in list(_forked):
-        _kept.append(owner.forked())
+    _kept.extend(owner.forked() for owner in list(_forked))
 
 
 if hasattr(os, "register_at_fork"):
@@ -98,7 +97,7 @@ if hasattr(os, "register_at_fork"):
 
 _watched: dict[str, Callable[[str], None]] = {}
 _hooked = threading.Lock()
-_hook_in = False
+_hooks: list[object] = []
 
 
 def watch_other_engines(path: str, tell: Callable[[str], None]) -> Callable[[], None]:
@@ -107,13 +106,12 @@ def watch_other_engines(path: str, tell: Callable[[str], None]) -> Callable[[], 
     tell: called with the place. Returns a function that ends the watch. Python's audit events tell of
     each `sqlite3.connect`; the hook cannot be removed, so there is one, and it looks at nothing else.
     """
-    global _hook_in
     key = os.path.realpath(path)
     with _hooked:
         _watched[key] = tell
-        if not _hook_in:
+        if not _hooks:
             sys.addaudithook(_audit)
-            _hook_in = True
+            _hooks.append(_audit)
 
     def forget() -> None:
         if _watched.get(key) is tell:

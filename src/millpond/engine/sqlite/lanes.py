@@ -296,7 +296,7 @@ class Lanes:
                     return
                 case Move.OPEN:
                     lane = self._open()
-                case Move.USE:
+                case _:
                     lane = next(lane for lane in self._lanes if lane.is_idle)
             self._queue.pop()
             lane.assign(call, now)

@@ -19,7 +19,7 @@ _NAMES = {
 }
 
 
-_NULLS = apsw._null_bindings
+_NULLS: Any = apsw._null_bindings  # type: ignore[attr-defined]  # not in the stubs; apsw.ext uses it so
 """Stands in for parameters of any kind and number while a statement is only looked at (as apsw.ext does)."""
 
 
@@ -83,7 +83,8 @@ class Profiler:
             )
             return False
 
-        self._actions = actions = []
+        actions: list[Action] = []
+        self._actions = actions
         cursor = self._db.cursor()
         cursor.exec_trace = look
         try:
@@ -104,8 +105,8 @@ class Profiler:
             )
         opcodes: tuple[tuple[str, int, int], ...] = ()
         if not seen["is_explain"]:
-            rows = cursor.execute(seen["first"], _NULLS, can_cache=False, explain=1).fetchall()
-            opcodes = tuple((row[1], row[2], row[3]) for row in rows)
+            rows: list[Any] = cursor.execute(seen["first"], _NULLS, can_cache=False, explain=1).fetchall()
+            opcodes = tuple((str(row[1]), int(row[2]), int(row[3])) for row in rows)
         return Facts(
             sql=sql,
             readonly=seen["readonly"],

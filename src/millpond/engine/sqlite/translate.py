@@ -256,7 +256,9 @@ def _read_only(what: str, seen: FileFacts | None, facts: dict[str, Any]) -> erro
 
 def _storage(what: str, text: str, facts: dict[str, Any]) -> errors.Error:
     return errors.StorageError(
-        line(f"{what}: {text}"), hint="Look at the disk and its logs; then at the file: PRAGMA integrity_check.", **facts
+        line(f"{what}: {text}"),
+        hint="Look at the disk and its logs; then at the file: PRAGMA integrity_check.",
+        **facts,
     )
 
 

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import apsw
 
 from millpond import errors, events
-from millpond.messages import clip
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.messages import clip
 from millpond.ports import Port, Reply
 from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteQueue
 from millpond.settings import Settings
@@ -303,8 +303,7 @@ class Writer:
         if leases:
             grant = self._serve(leases, together)
             if grant.lost:
-                for lease in grant.ended:
-                    replies.append((lease, None, self._lost_with(grant.cause)))
+                replies += [(lease, None, self._lost_with(grant.cause)) for lease in grant.ended]
                 self._lost(grant.cause, [*done, *grant.waiting], replies)
                 return
             done += grant.ended
@@ -322,8 +321,9 @@ class Writer:
             self.batches += 1
             self.writes += len(done)
             self._host.emit(
-                lambda: events.BatchCommitted(committed, len(done), full, begun - started, worked - begun,
-                                              committed - worked)  # fmt: skip
+                lambda: events.BatchCommitted(
+                    committed, len(done), full, begun - started, worked - begun, committed - worked
+                )  # fmt: skip
             )
         replies += [(call, call.result, None) for call in done]
         if self._schema_touched:
@@ -332,7 +332,7 @@ class Writer:
         self._port.settle(replies)
 
     def _run_job(self, call: WriteCall, connection: Connection, together: bool) -> bool:
-        """True: it ran. False: it failed, `call.error` says how, and nothing of it is left, or the transaction is gone."""
+        """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone."""
         db = connection.db
         savepoint = together and call.savepoint
         call.started = monotonic()
@@ -387,7 +387,7 @@ class Writer:
             together=together,
             port=self._port,
             bell=self._bell,
-            translate=lambda exc, sql: self._host.translate(exc, sql),
+            translate=self._host.translate,
         )
         self.grant = grant
         self._phase(Phase.LEASE)
