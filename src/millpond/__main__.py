@@ -1,7 +1,8 @@
-"""python -m millpond."""
+"""python -m millpond"""
 
 import sys
 
 from millpond.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -38,8 +38,9 @@ class Holder:
 class Error(Exception):
     """Base of all that Millpond raises.
 
-    code: the anchor of its section in the reference. sql: the statement, never its parameters.
-    waited: seconds. retryable: the same call may succeed later. applied: whether a write is in the file.
+    code: the anchor of its section in the reference; see: a finer anchor, for the note alone.
+    sql: the statement, never its parameters. waited, retry_after: seconds. path: the file's full path.
+    retryable: the same call may succeed later. applied: whether a write is in the file; None for reads.
     """
 
     code = "error"
@@ -59,6 +60,7 @@ class Error(Exception):
         retry_after: float | None = None,
         applied: Applied | None = None,
         path: str | None = None,
+        see: str | None = None,
     ) -> None:
         super().__init__(message)
         self.detail = detail
@@ -75,16 +77,18 @@ class Error(Exception):
         for label, text in (("detail", detail), ("hint", hint)):
             if text:
                 self.add_note(f"{label}: {text}")
-        self.add_note(f"see: {REFERENCE}#{self.code}")
+        self.add_note(f"see: {REFERENCE}#{see or self.code}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
+        # ImportError keeps a `path` of its own, outside of __dict__.
+        return (_rebuild, (type(self), self.args, {**self.__dict__, "path": self.path}))
 
 
 def _rebuild(kind: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:
     error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(state)
+    super(Error, error).__init__(*args)
+    for name, value in state.items():
+        setattr(error, name, list(value) if name == "__notes__" else value)
     return error
 
 

@@ -16,33 +16,63 @@ from millpond.errors import (
     MissingExtra,
     Overloaded,
     TransactionControl,
+    TransactionLost,
     WouldWaitForItself,
     WrongLoop,
 )
 
 __all__ = [
-    "clip", "database_closed", "deadline_exceeded", "engine_conflict", "forked", "lease_expired", "line",
-    "lock_timeout", "missing_extra", "overloaded", "transaction_control", "would_wait_for_itself", "wrong_loop",
+    "clip", "database_closed", "deadline_exceeded", "engine_conflict", "forked", "headed", "lease_expired", "line",
+    "lock_timeout", "missing_extra", "overloaded", "shorten", "transaction_control", "transaction_lost",
+    "would_wait_for_itself", "wrong_loop",
 ]  # fmt: skip
 
 LINE = 160
 """A primary line is at most this long: it must survive one line of a bot's log."""
 
 SQL_LENGTH = 48
-_LITERALS = re.compile(r"""'(?:[^']|'')*'|\b0x[0-9a-fA-F]+\b|\b\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\b""")
+SQL_LEAST = 16
+PLACE_LENGTH = 60
+"""Enough for "handlers.py:212 in award_points()" and to spare."""
+
 _SPACES = re.compile(r"\s+")
+_COMMENTS_AND_LITERALS = re.compile(
+    r"(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))"
+    r"|(?P<name>\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|[?:@$]\w+)"
+    r"|[xX]?'(?:[^']|'')*(?:'|$)|\b0[xX][0-9a-fA-F]+\b|(?:\b\d[\d_]*(?:\.\d*)?|(?<!\w)\.\d+)(?:[eE][-+]?\d+)?\b",
+    re.DOTALL,
+)
+
+_NOT_APPLIED = "Not applied; safe to retry."
+_SHORTER = "Do the slow call before `async with db.transaction()`, or use `await db.write(fn)`."
 
 
 def clip(sql: str, length: int = SQL_LENGTH) -> str:
-    """A statement on one short line, its literals as "?": they may be somebody's data."""
-    text = _SPACES.sub(" ", _LITERALS.sub("?", sql)).strip()
+    """A statement on one short line, without comments, its literals as "?": they may be somebody's data."""
+    bare = _COMMENTS_AND_LITERALS.sub(_without_data, sql)
+    text = _SPACES.sub(" ", bare).strip()
     return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+
+
+def shorten(name: str, length: int) -> str:
+    """A name, a place or a program on one line, cut in the middle: both of its ends tell it from others."""
+    text = _SPACES.sub(" ", name).strip()
+    if len(text) <= length:
+        return text
+    head = (length - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (length - 3 - head) :]}"
 
 
 def line(text: str) -> str:
     """Hold a primary line to its length."""
-    text = _SPACES.sub(" ", text)
+    text = _SPACES.sub(" ", text).strip()
     return text if len(text) <= LINE else text[: LINE - 3] + "..."
+
+
+def headed(sql: str | None, rest: str) -> str:
+    """A primary line that begins with the statement, which gives way where the rest needs the room."""
+    room = min(SQL_LENGTH, max(SQL_LEAST, LINE - len(rest)))
+    return line((clip(sql, room) if sql else "the statement") + rest)
 
 
 def lock_timeout(
@@ -59,29 +89,41 @@ def lock_timeout(
     awaiting: str | None = None,
 ) -> LockTimeout:
     """Nos. 1 and 2 of the texts: another process, or a transaction of one's own, has the write lock."""
+    waited = f" waited {waited_s:.2f} s for"
     held = f" for {holder.held_s:.1f} s" if holder.held_s is not None else ""
-    head = f"{clip(sql)} waited {waited_s:.2f} s for"
-    verdict = "Not applied; safe to retry."
+    queue = f"{_count(behind, 'write waits', 'writes wait')} behind it, the oldest for {oldest_s:.1f} s"
     if holder.ours and holder.place:
-        doing = f" while it awaits {awaiting}" if awaiting else ""
+        doing = f" while it awaits {shorten(awaiting, 30)}" if awaiting else ""
+        who = f'task "{shorten(task, 40)}"; ' if task else ""
+        ran = _count(statements, "statement", "statements")
+        since = f", the last {last_statement_s:.1f} s ago" if statements else ""
         return LockTimeout(
-            line(f"{head} the writer, held by {clip(holder.place, 60)}{held}{doing}"),
-            detail=f"this process; task {task!r}; the transaction has run {statements} statements, the last "
-            f"{last_statement_s:.1f} s ago. {verdict}",
-            hint="Do the slow call before `async with db.transaction()`, or use `await db.write(fn)`.",
+            headed(sql, f"{waited} the writer, held by {shorten(holder.place, PLACE_LENGTH)}{held}{doing}"),
+            detail=f"this process; {who}the transaction has run {ran}{since}; {queue}. {_NOT_APPLIED}",
+            hint=_SHORTER, see="held-by-own-code",
             sql=sql, waited=waited_s, holder=holder, applied="no",
         )  # fmt: skip
-    lock = f"{head} the write lock of {clip(file, 30)}, held by"
-    if holder.pid is not None:
-        program = f" ({clip(holder.program, 40)})" if holder.program else ""
-        where = "another Database of this process" if holder.ours else "another process"
-        primary = f"{lock} pid {holder.pid}{program}{held}"
-    else:
-        where = "a process that cannot be seen from here (another container, or another platform)"
-        primary = f"{lock} a process that cannot be seen from here{held}"
+    lock = f"{waited} the write lock of {shorten(file, 30)}, held by"
+    if holder.pid is None:
+        return LockTimeout(
+            headed(sql, f"{lock} a process that cannot be seen from here{held}"),
+            detail=f"it runs in another container, or this system does not tell; {queue}. {_NOT_APPLIED}",
+            hint="Look for other users of the file: other containers on its volume, a shell, a backup. Let them end "
+            "their write transactions sooner, or give this call a longer timeout=.",
+            sql=sql, waited=waited_s, holder=holder, applied="no",
+        )  # fmt: skip
+    program = f" ({shorten(holder.program, 40)})" if holder.program else ""
+    primary = headed(sql, f"{lock} pid {holder.pid}{program}{held}")
+    if holder.ours:
+        return LockTimeout(
+            primary,
+            detail=f"this process, outside of this Database: another one on the same file; {queue}. {_NOT_APPLIED}",
+            hint="Open the file once in a process, and share that Database: its writes take turns.",
+            sql=sql, waited=waited_s, holder=holder, applied="no",
+        )  # fmt: skip
     return LockTimeout(
-        line(primary),
-        detail=f"{where}; {behind} writes wait behind it, the oldest for {oldest_s:.1f} s. {verdict}",
+        primary,
+        detail=f"another process; {queue}. {_NOT_APPLIED}",
         hint="That process keeps a write transaction open. End it sooner, give this call a longer timeout=, or open "
         "the file there through Millpond too, so that both take turns.",
         sql=sql, waited=waited_s, holder=holder, applied="no",
@@ -99,16 +141,20 @@ def deadline_exceeded(
     applied: Applied | None = None,
 ) -> DeadlineExceeded:
     """No. 4: says where the time went, and so what would help."""
-    if queue_s >= running_s:
-        hint = "Most of the time went to the queue: mark reports priority=Priority.BATCH, or give a longer timeout=."
-    else:
-        hint = "Most of the time went to running it: look at its plan, or give a longer timeout=."
     if applied == "unknown":
         hint = "Whether it is in the file is not known: look before you run it again."
+    elif queue_s >= max(lock_s, running_s):
+        hint = "Most of the time went to the queue: mark reports priority=Priority.BATCH, or give a longer timeout=."
+    elif lock_s > running_s:
+        hint = "Most of the time went to another process's lock: let it hold it for less, or give a longer timeout=."
+    else:
+        hint = "Most of the time went to running it: look at its plan, or give a longer timeout=."
+    if applied == "no":
+        detail = f"{detail.rstrip('. ')}. {_NOT_APPLIED}" if detail else _NOT_APPLIED
     return DeadlineExceeded(
-        line(
-            f"{clip(sql)} not done in {timeout_s:.2f} s: queue {queue_s:.2f} s, lock {lock_s:.2f} s, "
-            f"running {running_s:.2f} s"
+        headed(
+            sql,
+            f" not done in {timeout_s:.2f} s: queue {queue_s:.2f} s, lock {lock_s:.2f} s, running {running_s:.2f} s",
         ),
         detail=detail, hint=hint, sql=sql, waited=queue_s + lock_s + running_s, applied=applied,
     )  # fmt: skip
@@ -118,20 +164,23 @@ def overloaded(
     *, sql: str, waiting: int, limit_name: str, oldest_s: float, retry_after: float, write: bool
 ) -> Overloaded:
     """No. 5: the queue is full."""
-    kind = "writes" if write else "reads"
+    kind = _count(waiting, "write waits", "writes wait") if write else _count(waiting, "read waits", "reads wait")
     verdict = "Not applied; retry" if write else "Retry"
     return Overloaded(
-        line(f"{clip(sql)} refused: {waiting:,} {kind} wait already ({limit_name})"),
+        headed(sql, f" refused: {kind} already ({limit_name})"),
         detail=f"the oldest waits {oldest_s:.1f} s. {verdict} after about {retry_after:.1f} s (.retry_after).",
-        hint="Slow the producer, batch with execute_many, or shed Priority.LOW first.",
+        hint="Slow the producer, batch with execute_many, or shed Priority.LOW first."
+        if write
+        else "Slow the callers, or shed Priority.LOW first.",
         sql=sql, retry_after=retry_after, applied="no" if write else None,
     )  # fmt: skip
 
 
-def would_wait_for_itself(*, call: str, opened: str) -> WouldWaitForItself:
-    """No. 6."""
+def would_wait_for_itself(*, call: str, opened: str, here: str | None = None) -> WouldWaitForItself:
+    """No. 6. call: the method; opened, here: places in the caller's code."""
+    at = f" at {shorten(here, PLACE_LENGTH - 15)}" if here else ""
     return WouldWaitForItself(
-        line(f"db.{call}(...) inside the transaction opened at {opened}"),
+        line(f"db.{call}(...){at} inside the transaction opened at {shorten(opened, PLACE_LENGTH - 15)}"),
         hint=f"The transaction owns the writer; this call would wait for it forever. Use `tx.{call}(...)`"
         + (", or `async with tx.savepoint():` to nest." if call == "transaction" else "."),
         applied="no",
@@ -143,46 +192,86 @@ def lease_expired(
 ) -> LeaseExpired:
     """No. 3."""
     doing = f"it was awaiting {awaiting}; " if awaiting else ""
+    undone = _count(statements, "statement", "statements")
+    waited = _count(waited_writes, "write", "writes")
     return LeaseExpired(
-        line(f"transaction opened at {clip(opened, 70)} was rolled back after {held_s:.1f} s (max_lease)"),
-        detail=f"{statements} statements undone; {doing}{waited_writes} writes waited. Nothing of it is in the file.",
-        hint="Do the slow call before `async with db.transaction()`, or use `await db.write(fn)`. If it must last, set "
-        f"Settings(max_lease={3 * limit_s:g}) and know that every other write waits.",
+        line(f"transaction opened at {shorten(opened, PLACE_LENGTH)} was rolled back after {held_s:.1f} s (max_lease)"),
+        detail=f"{undone} undone; {doing}{waited} waited. Nothing of it is in the file.",
+        hint=f"{_SHORTER} If it must last, set Settings(max_lease={3 * limit_s:g}) and know that every other write "
+        "waits.",
         waited=held_s, applied="no",
     )  # fmt: skip
 
 
 def transaction_control(word: str, instead: str) -> TransactionControl:
+    """BEGIN, COMMIT, ROLLBACK, SAVEPOINT or RELEASE in a statement's text; instead: what to write there."""
     return TransactionControl(
-        f"{word} typed by hand: the connection is shared, and transactions belong to blocks", hint=instead, applied="no"
-    )
+        line(f"{shorten(word, 30)} typed by hand: the connection is shared, and transactions belong to blocks"),
+        hint=instead, applied="no",
+    )  # fmt: skip
+
+
+def transaction_lost(
+    *, opened: str | None = None, cause_sql: str | None = None, cause: str | None = None, shared: bool = False
+) -> TransactionLost:
+    """The transaction is gone though its block is not at its end.
+
+    cause_sql, cause: the statement that ended it, and how that failed. shared: it was a neighbour's in the batch.
+    """
+    whose = f"the transaction opened at {shorten(opened, PLACE_LENGTH)}" if opened else "the transaction"
+    why = f"{clip(cause_sql)} ended it" if cause_sql else ""
+    if cause:
+        why = f"{why or 'it ended'}: {line(cause)}"
+    if shared:
+        return TransactionLost(
+            line(f"{whose} was undone with the batch that it shared"),
+            detail=f"a neighbour's statement ended the whole batch. {why + '. ' if why else ''}{_NOT_APPLIED}",
+            hint="Run it again: it did nothing wrong. Short functions given to `db.write` are run again by themselves.",
+            sql=cause_sql, applied="no",
+        )  # fmt: skip
+    return TransactionLost(
+        line(f"{whose} was ended by a statement of its own" + (f": {clip(cause_sql)}" if cause_sql else "")),
+        detail=f"{why + '. ' if cause else ''}Nothing of it is in the file.",
+        hint="ON CONFLICT ROLLBACK, RAISE(ROLLBACK), a full disk and errors of the storage end a whole transaction: "
+        "leave the block, and run it again from its start.",
+        sql=cause_sql, applied="no",
+    )  # fmt: skip
 
 
 def database_closed(file: str, closed_at: str | None, ago_s: float | None) -> DatabaseClosed:
-    """No. 14, first half."""
+    """No. 14, second half."""
     when = f", {ago_s:.1f} s ago" if ago_s is not None else ""
-    where = f" (closed at {closed_at}{when})" if closed_at else ""
-    return DatabaseClosed(line(f"{file} is closed{where}"), hint="Open it anew: `async with Database(path) as db:`.")
+    where = f" (closed at {shorten(closed_at, PLACE_LENGTH)}{when})" if closed_at else ""
+    return DatabaseClosed(
+        line(f"{shorten(file, 60)} is closed{where}"), hint="Open it anew: `async with Database(path) as db:`."
+    )
 
 
 def wrong_loop(opened_at: str, loop: int) -> WrongLoop:
+    """No. 14. loop: the id of the loop that the Database belongs to."""
+    place = shorten(opened_at, PLACE_LENGTH - 10)
     return WrongLoop(
-        line(f"this Database belongs to event loop {loop:#x} (opened at {opened_at}), called from another"),
+        line(f"this Database belongs to event loop {loop:#x} (opened at {place}), called from another"),
         hint="Open it inside the loop that uses it: a fixture of the same scope, or one Database per loop.",
     )
 
 
 def forked(opened_pid: int, used_pid: int) -> Forked:
+    """Opened before a fork, used in the child."""
     return Forked(
         f"opened in pid {opened_pid}, used in {used_pid}: a database does not survive a fork",
         hint="Open it after the fork, in each process by itself.",
     )
 
 
-def engine_conflict(file: str, place: str, ours: str) -> EngineConflict:
-    """No. 15."""
+def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None) -> EngineConflict:
+    """No. 15. place: module and line; ours, theirs: versions of SQLite."""
+    library = f"sqlite3 {theirs}" if theirs else "sqlite3"
     return EngineConflict(
-        line(f"sqlite3 (module {place}) opened {file} in this process beside Millpond's SQLite {ours}"),
+        line(
+            f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) opened {shorten(file, 30)} in this process "
+            f"beside Millpond's SQLite {ours}"
+        ),
         detail="two SQLite libraries in one process drop each other's file locks when either closes the file: "
         "corruption is possible.",
         hint="Open it there through millpond.sync.Database, or in another process.",
@@ -190,4 +279,15 @@ def engine_conflict(file: str, place: str, ours: str) -> EngineConflict:
 
 
 def missing_extra(feature: str, extra: str) -> MissingExtra:
-    return MissingExtra(f"{feature} needs: pip install 'millpond[{extra}]'")
+    """A part of Millpond that its extra brings."""
+    return MissingExtra(line(f"{feature} needs: pip install 'millpond[{extra}]'"))
+
+
+def _without_data(found: re.Match[str]) -> str:
+    if found["comment"] is not None:
+        return " "
+    return found[0] if found["name"] is not None else "?"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

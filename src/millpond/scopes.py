@@ -59,6 +59,7 @@ class TransactionScope:
         self._lease: Lease | None = None
         self._grant: Grant | None = None
         self._savepoints = 0
+        self._awaited = False
 
     def __repr__(self) -> str:
         standing = self._lease.standing.value if self._lease is not None else "not begun"
@@ -85,6 +86,7 @@ class TransactionScope:
             raise
         self._grant = lease.grant
         holding.set((*holding.get(), lease))
+        port.soon(self._turn_over)
         return self
 
     async def __aexit__(
@@ -103,7 +105,7 @@ class TransactionScope:
             operation = grant.send(lambda: grant.end(lease, keep=keep))
             waits = await operation.waiter
         else:
-            waits = grant.end(lease, keep=keep)
+            waits = grant.end(lease, keep=keep, awaited=self._awaited)
         if waits:
             engine = self._db._engine
             assert engine is not None
@@ -124,6 +126,9 @@ class TransactionScope:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(instead_of(name, "a transaction", awaits=True).replace("db.", "tx."))
+
+    def _turn_over(self) -> None:
+        self._awaited = True
 
     async def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement, without its rows."""

@@ -77,7 +77,7 @@ class Settings:
     profiles: int = _number(2_000, 16, 1_000_000)
     checkpoint_pages: int = _number(1_000, 10, 10_000_000)
     wal_limit_bytes: int = _number(64 * 2**20, 2**16, 2**40)
-    turn_budget_ms: float = _number(1.0, 0.01, 100)
+    turn_budget_ms: float = _number(0.5, 0.01, 100)
     step_budget: int = _number(20_000, 100, 100_000_000)
     adapters: Mapping[type, Callable[[Any], Any]] = field(default_factory=dict)
     converters: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)

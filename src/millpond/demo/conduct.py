@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from sqlite3 import sqlite_version
 from time import monotonic
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from millpond.demo.ledger import read_records
 from millpond.demo.outcome import Outcome, SideOutcome, Verified, summarise
@@ -29,6 +29,10 @@ __all__ = ["DemoFailed", "Phase", "Plan", "Progress", "conduct"]
 _START_LIMIT_S = 30.0
 _END_LIMIT_S = GRACE_S + 15.0
 _FILE = "bot.db"
+_IN_MEMORY = (
+    "The files were in memory (tmpfs), where syncing costs nothing: both sides look faster than on a disk, and what "
+    "grouping the commits saves is not to be seen. --keep DIR on a disk shows it."
+)
 
 
 class DemoFailed(Exception):
@@ -91,13 +95,19 @@ def conduct(plan: Plan, tell: Tell) -> Outcome:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millpond-demo-")))
         else:
             folder = plan.keep
-        outcome = Outcome(plan.settings(), _machine(folder), folder=None if plan.keep is None else str(folder))
+        machine = _machine(folder)
+        notes = (_IN_MEMORY,) if machine["filesystem"] in ("tmpfs", "ramfs") else ()
+        kept = None if plan.keep is None else str(folder)
+        outcome = Outcome(plan.settings(), machine, folder=kept, notes=notes)
         for phase, system in ((Phase.BEFORE, "sqlite3"), (Phase.AFTER, "millpond")):
             # The part that is compared with runs as one process, as it is run today; Millpond in as many as asked.
             processes = plan.processes if phase is Phase.AFTER else 1
             part = _Part(plan, phase, system, processes, folder / system, tell)
             side = part.run()
-            outcome = replace(outcome, **{phase.value: side, "interrupted": part.interrupted})
+            if phase is Phase.BEFORE:
+                outcome = replace(outcome, before=side, interrupted=part.interrupted)
+            else:
+                outcome = replace(outcome, after=side, interrupted=part.interrupted)
             if part.interrupted:
                 break
     return outcome
@@ -114,9 +124,7 @@ class _Part:
         self._folder = folder
         self._tell = tell
         # Workers are parted between the processes, as evenly as it goes.
-        self._shares = [
-            plan.workers // processes + (number < plan.workers % processes) for number in range(processes)
-        ]
+        self._shares = [plan.workers // processes + (number < plan.workers % processes) for number in range(processes)]
         self._said: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
         self._processes: list[subprocess.Popen[str]] = []
         self._errors: list[IO[str]] = []
@@ -166,8 +174,9 @@ class _Part:
             shares=len(self._shares),
             tuned=plan.tuned,
         )
-        errors = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
-        self._errors.append(errors)
+        # A file, not a pipe, which would stop a talkative process.
+        errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # the stack closes it
+        self._errors.append(stack.enter_context(errors))
         process = subprocess.Popen(
             _command("millpond.demo.side", assignment.to_json()),
             stdin=subprocess.PIPE,
@@ -209,7 +218,7 @@ class _Part:
             missing = next(number for number in range(len(self._processes)) if number not in self._done)
             self._fail(missing, "did not answer in time")
 
-    def _fail(self, number: int, what: str) -> Any:
+    def _fail(self, number: int, what: str) -> NoReturn:
         self._end_all()
         self._errors[number].seek(0)
         raise DemoFailed(f"the {self._system} part {what}", self._errors[number].read().strip()[-4000:])

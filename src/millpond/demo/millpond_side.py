@@ -1,6 +1,7 @@
 """After: the same chat service through Millpond, with asyncio and a task per worker.
 
-The defaults all round, whatever the environment says: full durability, one Database for everybody. Compare `handle` with `sqlite3_side.handle`.
+The defaults all round, whatever the environment says: full durability, one Database for everybody.
+Compare `handle` with `sqlite3_side.handle`.
 """
 
 from __future__ import annotations

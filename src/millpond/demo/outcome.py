@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import fsum
 from typing import Any
 
 __all__ = ["Outcome", "SideOutcome", "Verified", "percentile", "summarise"]
@@ -53,6 +54,7 @@ class SideOutcome:
     processes: int
     ops: int
     seconds: float
+    mean_ms: float | None
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -80,6 +82,7 @@ class SideOutcome:
         return {
             "system": self.system, "scenario": SCENARIO, "workers": self.workers, "processes": self.processes,
             "ops": self.ops, "seconds": round(self.seconds, 3), "ops_per_s": round(self.ops_per_s, 1),
+            "mean_ms": _rounded(self.mean_ms),
             "p50_ms": _rounded(self.p50_ms), "p95_ms": _rounded(self.p95_ms), "p99_ms": _rounded(self.p99_ms),
             "max_ms": _rounded(self.max_ms), "late_p99_ms": _rounded(self.late_p99_ms),
             "errors": self.errors, "lost": self.verified.lost, "locked": self.locked, "reasons": self.reasons,
@@ -115,6 +118,7 @@ class Outcome:
             return {}
         pairs = {
             "ops_per_s": (self.after.ops_per_s, self.before.ops_per_s),
+            "mean": (self.before.mean_ms, self.after.mean_ms),
             "p50": (self.before.p50_ms, self.after.p50_ms),
             "p95": (self.before.p95_ms, self.after.p95_ms),
             "p99": (self.before.p99_ms, self.after.p99_ms),
@@ -160,6 +164,7 @@ def summarise(
         processes=len(parts),
         ops=sum(at <= seconds for at, _ in finished),
         seconds=seconds,
+        mean_ms=1000 * fsum(latencies) / len(latencies) if latencies else None,
         p50_ms=1000 * percentile(latencies, 50) if latencies else None,
         p95_ms=1000 * percentile(latencies, 95) if latencies else None,
         p99_ms=1000 * percentile(latencies, 99) if latencies else None,

@@ -6,37 +6,38 @@ __all__ = ["Place", "Places"]
 
 QUICK_S = 0.002
 """A lease below this awaited nothing but the database: some statements, no network."""
-PROOF = 3
+ENOUGH = 3
+MOST = 16
+SLOW_COSTS = 4
+LEAST = -64
 LIMIT = 1_000
 
 
 class Place:
     """One line that opens leases, and how long it holds them.
 
-    Unknown and slow ones get a transaction of their own. After PROOF quick ones in a row it may
-    share a batch; one slow one takes that away and wants twice the proof.
+    Each quick lease earns one point, up to MOST; a slow one costs SLOW_COSTS, down to LEAST. With ENOUGH
+    points it may share a batch; unknown and slow ones get a transaction of their own. So one hiccup of the
+    machine is forgiven, and a line that awaits the network is found out within a few leases.
     """
 
-    __slots__ = ("_proof", "_quick", "mean_s", "shares")
+    __slots__ = ("_points", "mean_s")
 
     def __init__(self) -> None:
-        self.shares = False
         self.mean_s = QUICK_S
-        self._quick = 0
-        self._proof = PROOF
+        self._points = 0
 
-    def ended(self, held_s: float) -> None:
-        """A lease of this line was held for `held_s` seconds."""
+    @property
+    def shares(self) -> bool:
+        return self._points >= ENOUGH
+
+    def ended(self, held_s: float, *, awaited: bool = True) -> None:
+        """A lease of this line was held for `held_s` seconds. awaited: something else ran in between."""
         self.mean_s += (held_s - self.mean_s) * 0.2
-        if held_s <= QUICK_S:
-            self._quick += 1
-            if self._quick >= self._proof:
-                self.shares = True
+        if held_s <= QUICK_S or not awaited:
+            self._points = min(MOST, self._points + 1)
         else:
-            self._quick = 0
-            if self.shares:
-                self._proof = min(64, self._proof * 2)
-            self.shares = False
+            self._points = max(LEAST, self._points - SLOW_COSTS)
 
 
 class Places:

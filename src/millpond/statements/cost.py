@@ -10,9 +10,14 @@ CHEAP_S = 0.0003
 """A run below this is cheap: some dozens of them fit into one turn of the loop."""
 SLOW_S = 0.001
 """A run above this on the loop is a stall that others feel."""
+LONG_S = 0.002
+"""What always takes longer than this keeps others waiting in the quick lane."""
 FIRST_PROOF = 2
 MOST_PROOF = 64
 FORGIVEN_AFTER = 10_000
+STRIKES = 3.0
+STRIKE_FADES = 0.25
+BEST_FADES = 1.02
 
 
 class Lane(enum.IntEnum):
@@ -26,40 +31,58 @@ class Lane(enum.IntEnum):
 class Cost:
     """Learn a statement's place from the length of its runs.
 
-        QUICK --cheap, `proof` times--> INLINE
-          ^  `--slow, over budget--> HEAVY --cheap, `proof` times--> QUICK
-          `------slow, over budget---- INLINE
+        QUICK --cheap, `proof` times--> INLINE --over its steps, or slow again and again--> QUICK
+        QUICK --over its steps, or never short--> HEAVY --cheap, `proof` times--> QUICK
 
-    Each demotion doubles the proof wanted, up to MOST_PROOF; long good conduct halves it.
+    Threads that want the interpreter at the same time make any run look long, and none look short: so the
+    fading minimum of the lengths says what the statement itself costs, and the budget of VM steps, which
+    no neighbour changes, says at once when a run is not what the others were. Each demotion doubles the
+    proof that is wanted, up to MOST_PROOF; long good conduct halves it.
     """
 
-    __slots__ = ("_cheap", "lane", "mean_s", "proof")
+    __slots__ = ("_cheap", "_strikes", "best_s", "lane", "mean_s", "proof")
 
     def __init__(self) -> None:
         self.lane = Lane.QUICK
         self.proof = FIRST_PROOF
         self.mean_s = 0.0
+        self.best_s = float("inf")
         self._cheap = 0
+        self._strikes = 0.0
 
     def ran(self, seconds: float) -> None:
         """Take in the length of one run, wherever it was."""
         self.mean_s += (seconds - self.mean_s) * 0.1 if self.mean_s else seconds
-        if seconds <= CHEAP_S:
-            self._cheap += 1
+        best = self.best_s * BEST_FADES
+        self.best_s = best = seconds if seconds < best else best
+        if seconds > SLOW_S:
+            self._strikes += 1.0
             if self.lane is Lane.INLINE:
-                if self._cheap >= FORGIVEN_AFTER:
-                    self._cheap = 0
-                    self.proof = max(FIRST_PROOF, self.proof // 2)
-            elif self._cheap >= self.proof:
-                self._cheap = 0
-                self.lane = Lane(self.lane - 1)
-        elif seconds > SLOW_S:
+                if self._strikes >= STRIKES:
+                    self.over_budget()
+                return
+        elif self._strikes:
+            self._strikes = max(0.0, self._strikes - STRIKE_FADES)
+        if best <= CHEAP_S:
+            self._was_cheap()
+        elif best > LONG_S and self.lane is Lane.QUICK:
             self.over_budget()
 
     def over_budget(self) -> None:
-        """It was interrupted, or took too long: one place down."""
+        """It was interrupted, or is too slow for where it runs: one place down."""
         self._cheap = 0
+        self._strikes = 0.0
         if self.lane is Lane.INLINE:
             self.proof = min(MOST_PROOF, self.proof * 2)
         if self.lane is not Lane.HEAVY:
             self.lane = Lane(self.lane + 1)
+
+    def _was_cheap(self) -> None:
+        self._cheap += 1
+        if self.lane is Lane.INLINE:
+            if self._cheap >= FORGIVEN_AFTER:
+                self._cheap = 0
+                self.proof = max(FIRST_PROOF, self.proof // 2)
+        elif self._cheap >= self.proof:
+            self._cheap = 0
+            self.lane = Lane(self.lane - 1)

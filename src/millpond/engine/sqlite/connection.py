@@ -93,6 +93,7 @@ class Connection:
             self.cookie: int = self.db.pragma("schema_version")
             self._data_version = self.db.data_version()
             self._cursor = self.db.cursor()
+            self._own = self.db.cursor()
             self.catch_up()
         except BaseException:
             self.db.close(True)
@@ -185,7 +186,7 @@ class Connection:
 
     def run(self, sql: str) -> None:
         """One of Millpond's own statements."""
-        self.db.execute(sql)
+        self._own.execute(sql)
 
     def profile(self, sql: str) -> Profile:
         """Classify a statement by preparing it here.

@@ -169,8 +169,10 @@ class Grant:
                 self._port.settle([reply])
             self.inbox.popleft()
 
-    def end(self, lease: Lease, *, keep: bool) -> bool:
+    def end(self, lease: Lease, *, keep: bool, awaited: bool = True) -> bool:
         """The lease's block is left. True: its commit is to be waited for, on `lease.waiter`.
+
+        awaited: between grant and end the holder did not run through, but let others run.
 
         Raises: LeaseExpired, TransactionLost if it is gone already (only when it was to be kept);
         ForeignKeyViolation if it leaves deferred violations behind.
@@ -195,7 +197,7 @@ class Grant:
                 self.ended.append(lease)
             else:
                 self._undo(lease, LeaseState.ROLLED_BACK)
-            lease.known.ended(monotonic() - lease.granted)
+            lease.known.ended(monotonic() - lease.granted, awaited=awaited)
             self._next()
             if violation is not None:
                 raise violation

@@ -252,12 +252,12 @@ class Writer:
     def _begin(self, started: float) -> bool:
         """BEGIN IMMEDIATE, in short slices of waiting. False: nobody waits for it any more."""
         assert self.connection is not None
-        db = self.connection.db
+        db, run = self.connection.db, self.connection.run
         self._phase(Phase.GATE)
         slow = False
         while True:
             try:
-                db.execute("BEGIN IMMEDIATE")
+                run("BEGIN IMMEDIATE")
             except (apsw.BusyError, apsw.LockedError):
                 with self._lock:
                     waiting = len(self._queue)
@@ -333,12 +333,12 @@ class Writer:
 
     def _run_job(self, call: WriteCall, connection: Connection, together: bool) -> bool:
         """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone."""
-        db = connection.db
+        db, run = connection.db, connection.run
         savepoint = together and call.savepoint
         call.started = monotonic()
         try:
             if savepoint:
-                db.execute("SAVEPOINT job")
+                run("SAVEPOINT job")
             self._running = call
             try:
                 call.result = call.run(connection)
@@ -347,7 +347,7 @@ class Writer:
                     self._running = None
             if connection.deferred_violations():
                 if together and not savepoint:
-                    db.execute("ROLLBACK")
+                    run("ROLLBACK")
                 raise errors.ForeignKeyViolation(
                     f"{clip(call.sql)} leaves a deferred foreign key violated",
                     detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
@@ -357,7 +357,7 @@ class Writer:
             if call.stop and (savepoint or not together):
                 raise self._host.late(call, call.timeout_s, running=False)
             if savepoint:
-                db.execute("RELEASE job")
+                run("RELEASE job")
             if isinstance(call, StatementWrite):
                 call.profile.cost.ran(monotonic() - call.started)
                 if call.profile.kind is Kind.SCHEMA:
@@ -371,10 +371,10 @@ class Writer:
                 call.error = exc
             if db.in_transaction:
                 if savepoint:
-                    db.execute("ROLLBACK TO job")
-                    db.execute("RELEASE job")
+                    run("ROLLBACK TO job")
+                    run("RELEASE job")
                 elif not together:
-                    db.execute("ROLLBACK")
+                    run("ROLLBACK")
             return False
         return True
 
@@ -435,7 +435,7 @@ class Writer:
 
     def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
         assert self.connection is not None
-        db = self.connection.db
+        db, run = self.connection.db, self.connection.run
         if not db.in_transaction:
             return None
         self._phase(Phase.COMMIT)
@@ -443,10 +443,10 @@ class Writer:
             for call in done:
                 call.committing = True
         try:
-            db.execute("COMMIT" if done else "ROLLBACK")
+            run("COMMIT" if done else "ROLLBACK")
         except apsw.Error as exc:
             if db.in_transaction:
-                db.execute("ROLLBACK")
+                run("ROLLBACK")
             return exc
         if self._wrote:
             self._unsynced = not full
