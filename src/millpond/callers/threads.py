@@ -14,12 +14,13 @@ __all__ = ["ThreadPort", "ThreadWaiter"]
 class ThreadWaiter:
     """Where one thread waits for one answer. The first answer counts."""
 
-    __slots__ = ("_error", "_lock", "_result", "_settled")
+    __slots__ = ("_error", "_first", "_lock", "_result", "_settled")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
         self._settled = False
+        self._first = [True]
         self._result: Any = None
         self._error: BaseException | None = None
 
@@ -27,11 +28,14 @@ class ThreadWaiter:
         return self._settled
 
     def settle(self, result: Any, error: BaseException | None) -> None:
-        if not self._settled:
-            self._result = result
-            self._error = error
-            self._settled = True
-            self._lock.release()
+        try:
+            self._first.pop()  # atomic: an answer and a deadline may come at once
+        except IndexError:
+            return
+        self._result = result
+        self._error = error
+        self._settled = True
+        self._lock.release()
 
     def wait(self, timeout_s: float) -> bool:
         """False when the time is up."""
@@ -39,7 +43,7 @@ class ThreadWaiter:
 
     def give_up(self) -> None:
         """Its thread was interrupted: nobody waits here any more."""
-        self._settled = True
+        self.settle(None, None)
 
     def result(self) -> Any:
         """The answer. Raises: the error."""

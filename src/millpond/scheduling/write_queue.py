@@ -106,8 +106,9 @@ class WriteQueue:
     - a batch has at most `batch_jobs` jobs and is predicted to take `budget_s` at most, unless it is one job;
     - a job that wants a sync is never in a batch without one;
     - jobs of one caller and priority run in the order in which they came;
-    - within a priority no caller is passed twice by the same other; a lower priority is passed only
-      by what came within its head start; a lease of its own waits for one batch of others at most.
+    - while a caller's next job waits, each other caller of its priority is served twice at most (a job that
+      is cancelled has had its turn); a lower priority is passed only by what came within its head start;
+      a lease of its own lets one batch of others go first.
     Times are seconds on the shell's monotonic clock.
     """
 

@@ -48,7 +48,7 @@ class Facts:
     """What SQLite says of a statement without running it.
 
     opcodes: name, p1, p2 of each VDBE instruction; sub-programs of triggers included.
-    remaining: text after the first statement, stripped.
+    on_writer: asked on a connection that writes, where temporary objects are.
     """
 
     sql: str
@@ -57,8 +57,8 @@ class Facts:
     actions: tuple[Action, ...]
     opcodes: tuple[tuple[str, int, int], ...]
     columns: tuple[tuple[str, str | None], ...]
-    remaining: str = ""
     cookie: int = 0
+    on_writer: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +68,7 @@ class Profile:
     cookie: the schema version that it was made under; `stale` asks for a new one.
     single_row: the plan has no loop, so fetching on to the end costs nothing.
     ends_transaction: may end the whole transaction by itself (ON CONFLICT ROLLBACK, RAISE(ROLLBACK)).
+    temporary: touches temporary objects, which are the writer's.
     keeps_partial: a failing run keeps the rows before it (ON CONFLICT FAIL), so it needs a savepoint.
     """
 
@@ -128,7 +129,7 @@ def classify(facts: Facts) -> Profile:
         single_row=bool(facts.opcodes) and not (opcodes & _LOOPS),
         ends_transaction=_halts_with(facts.opcodes, _OE_ROLLBACK),
         keeps_partial=_halts_with(facts.opcodes, _OE_FAIL),
-        temporary=any(op == "Transaction" and p1 == 1 and p2 for op, p1, p2 in facts.opcodes),
+        temporary=any(op == "Transaction" and p1 == 1 and (p2 or facts.on_writer) for op, p1, p2 in facts.opcodes),
         tables_read=frozenset(_tables(actions, ("READ",))),
         tables_written=written,
     )

@@ -82,7 +82,7 @@ class Connection:
             self.db.set_busy_timeout(FIRST_STATEMENT_TIMEOUT_MS)
             self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
             self.db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, int(settings.trusted_schema))
-            self.profiler = Profiler(self.db)
+            self.profiler = Profiler(self.db, on_writer=not readonly)
             self.db.convert_binding = self._convert
             run = self.db.execute
             run(f"PRAGMA cache_size = {-settings.page_cache_kib}")
@@ -195,6 +195,8 @@ class Connection:
         """
         self.catch_up()
         self.cookie = self.db.pragma("schema_version")
+        # A preparation trusts the schema in memory; only a step looks whether it is still the file's.
+        self._own.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         return self.profiler.profile(sql, self.cookie)
 
     def deferred_violations(self) -> int:

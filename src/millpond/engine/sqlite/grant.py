@@ -94,6 +94,7 @@ class Grant:
         self._translate = translate
         self._together = together
         self._stopping = threading.Lock()
+        self._claims = threading.Lock()
         self._running: Operation | None = None
         self.lock = threading.Lock()
         self.waiting: deque[Lease] = deque(leases)
@@ -203,6 +204,14 @@ class Grant:
                 raise violation
             return keep
 
+    def withdraw(self, lease: Lease) -> bool:
+        """Its caller gave up before it came. False: it has come."""
+        with self._claims:
+            if lease.standing is not LeaseState.WAITING:
+                return False
+            lease.standing = LeaseState.ROLLED_BACK
+            return True
+
     def savepoint(self, lease: Lease, name: str) -> None:
         self.guarded(lease, "SAVEPOINT", lambda: self._connection.run(f"SAVEPOINT {name}"))
 
@@ -245,14 +254,15 @@ class Grant:
         self.current = None
         while self.waiting and not self.over:
             lease = self.waiting.popleft()
-            if lease.waiter.done():
-                lease.standing = LeaseState.ROLLED_BACK
-                continue
+            with self._claims:
+                if lease.waiter.done() or lease.standing is not LeaseState.WAITING:
+                    lease.standing = LeaseState.ROLLED_BACK
+                    continue
+                lease.grant = self
+                lease.standing = LeaseState.ACTIVE
+            lease.granted = lease.last = monotonic()
             if self._together:
                 self._connection.run("SAVEPOINT lease")
-            lease.grant = self
-            lease.granted = lease.last = monotonic()
-            lease.standing = LeaseState.ACTIVE
             self.current = lease
             self._port.settle([(lease, None, None)])
             return

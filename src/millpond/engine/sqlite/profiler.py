@@ -30,8 +30,9 @@ class Profiler:
     a call per preparation costs next to nothing, since prepared statements are kept.
     """
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, *, on_writer: bool) -> None:
         self._db = db
+        self._on_writer = on_writer
         self._actions: list[Action] | None = None
         db.authorizer = self._authorize
 
@@ -115,6 +116,7 @@ class Profiler:
             opcodes=opcodes,
             columns=seen["columns"],
             cookie=cookie,
+            on_writer=self._on_writer,
         )
 
     def _has_statement(self, text: str) -> bool:

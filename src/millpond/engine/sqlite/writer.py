@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import logging
 import threading
@@ -133,8 +134,9 @@ class Writer:
         with self._lock:
             if self._queue.cancel(call):
                 return True
-            if isinstance(call, Lease) and call.standing is LeaseState.WAITING:
-                return True
+            grant = self.grant
+            if isinstance(call, Lease) and call.standing is LeaseState.WAITING and grant is not None:
+                return grant.withdraw(call)
             if call.state is State.RUNNING and not call.committing:
                 call.stop = True
                 if self._alone is call and self._running is call and self.connection is not None:
@@ -542,7 +544,8 @@ class Writer:
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
             calls = self._queue.drain()
-        self._port.settle([(call, None, error) for call in calls])  # type: ignore[misc]  # WriteCalls only
+        replies: list[Reply] = [(call, None, copy.copy(error)) for call in calls if isinstance(call, WriteCall)]
+        self._port.settle(replies)
 
     def _out_of_time(self) -> bool:
         return self._give_up_at is not None and monotonic() >= self._give_up_at
