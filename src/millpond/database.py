@@ -240,10 +240,8 @@ class Database(Front):
         self._profile_for_many(engine, profile)
         if not found:
             return ExecuteResult(0, None)
-        how = self._how(timeout, priority, durability)
-        result: ExecuteResult = await self._write(
-            lambda waiter, caller: ManyWrite(waiter, profile, found, caller, **how), timeout, "execute_many"
-        )
+        call = ManyWrite(profile, found, self._terms(timeout, priority, durability))
+        result: ExecuteResult = await self._write(engine, call, "execute_many")
         return result
 
     async def execute_script(
@@ -256,12 +254,8 @@ class Database(Front):
     ) -> None:
         """Run several statements, all or none."""
         engine = self._check_open()
-        how = self._how(timeout, priority, durability)
-        await self._write(
-            lambda waiter, caller: ScriptWrite(waiter, sql, engine.script_on, caller, **how),
-            timeout,
-            "execute_script",
-        )
+        call = ScriptWrite(sql, engine.script_on, self._terms(timeout, priority, durability))
+        await self._write(engine, call, "execute_script")
 
     async def write(
         self,
@@ -278,10 +272,8 @@ class Database(Front):
         """
         engine = self._check_open()
         check_function(fn)
-        how = self._how(timeout, priority, durability)
-        result: T = await self._write(
-            lambda waiter, caller: FunctionWrite(waiter, fn, engine.transaction_on, caller, **how), timeout, "write"
-        )
+        call = FunctionWrite(fn, engine.transaction_on, self._terms(timeout, priority, durability))
+        result: T = await self._write(engine, call, "write")
         return result
 
     def transaction(
@@ -316,8 +308,7 @@ class Database(Front):
         engine = self._check_open()
         if engine.memory or not engine.writer.needs_barrier():
             return
-        how = self._how(timeout, Priority.HIGH, "full")
-        await self._write(lambda waiter, caller: Barrier(waiter, "barrier", caller, **how), timeout, "barrier")
+        await self._write(engine, Barrier(self._terms(timeout, Priority.HIGH, "full")), "barrier")
 
     async def backup(
         self,
@@ -430,9 +421,8 @@ class Database(Front):
         except errors.Error:
             engine.errors += 1
             raise
-        found: Profile = await self._write(
-            lambda waiter, caller: Question(waiter, sql, lambda on: engine.profile_on(on, sql), caller), None, "profile"
-        )
+        question = Question(sql, lambda on: engine.profile_on(on, sql), self._terms(None, Priority.NORMAL, None))
+        found: Profile = await self._write(engine, question, "profile")
         return found
 
     async def _queue(
@@ -450,11 +440,9 @@ class Database(Front):
         profile = await self._profile(sql)
         return await self._answer(engine, self._send(engine, profile, params, shape, timeout, priority, durability))
 
-    async def _write(self, make: Callable[[Any, Any], WriteCall], timeout: float | None, method: str) -> Any:
+    async def _write(self, engine: Engine, call: WriteCall, method: str) -> Any:
         """Queue a job for the writer and wait for its answer."""
-        engine = self._check_open()
-        call = make(self._port.waiter(), self._port.caller())
-        self._submit(engine, call, timeout, method)
+        self._submit(engine, call, method)
         return await self._answer(engine, call)
 
     async def _answer(self, engine: Engine, call: Waiting) -> Any:
@@ -472,10 +460,9 @@ class Database(Front):
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Run something on the only connection of a database in memory."""
-        how = self._how(timeout, Priority.NORMAL, None)
-        return await self._write(
-            lambda waiter, caller: Question(waiter, "a question", work, caller, **how), timeout, "backup"
-        )
+        engine = self._check_open()
+        question = Question("a question", work, self._terms(timeout, Priority.NORMAL, None))
+        return await self._write(engine, question, "backup")
 
     async def _session(self, what: str, priority: Priority, timeout_s: float, place: str) -> Session:
         """A lane of one's own."""

@@ -16,6 +16,7 @@ from millpond.engine.sqlite.calls import (
     MemoryRead,
     ReadCall,
     StatementWrite,
+    Terms,
     WriteCall,
     WriterOnly,
 )
@@ -123,21 +124,24 @@ class Front:
     def _seconds(self, timeout: float | None) -> float:
         if timeout is None:
             return self._timeout_s
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        given: Any = timeout
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
             raise errors.ProgrammingError(f"timeout={timeout!r}: seconds, a number not below 0")
         return float(timeout)
 
-    def _how(self, timeout: float | None, priority: Priority, durability: str | None) -> dict[str, Any]:
-        """A write's terms."""
-        if durability is not None and durability not in ("full", "normal"):
+    def _terms(self, timeout: float | None, priority: Priority, durability: str | None) -> Terms:
+        """A write's terms, its caller being this one. Raises: ProgrammingError for what is none."""
+        if durability is None:
+            full = self._full
+        elif durability in ("full", "normal"):
+            full = durability == "full"
+        else:
             raise errors.ProgrammingError(f"durability={durability!r}: 'full' or 'normal'")
         if priority not in (0, 1, 2, 3):
             raise errors.ProgrammingError(f"priority={priority!r}: one of Priority.HIGH, NORMAL, LOW, BATCH")
-        return {
-            "priority": int(priority),
-            "deadline": monotonic() + self._seconds(timeout),
-            "full": self._full if durability is None else durability == "full",
-        }
+        timeout_s = self._timeout_s if timeout is None else self._seconds(timeout)
+        port = self._port
+        return Terms(port.waiter(), port.caller(), int(priority), monotonic() + timeout_s, timeout_s, full)
 
     def _shaped(self, found: list[Any], into: Any) -> list[Any]:
         """Rows as the caller wants them."""
@@ -148,11 +152,11 @@ class Front:
             return list(map(maker(kind, found[0].keys()), found))
         return list(map(kind, found))
 
-    def _not_for_itself(self, engine: Engine, method: str) -> None:
+    def _not_for_itself(self, engine: Engine, held: tuple[Lease, ...], method: str) -> None:
         """Raise WouldWaitForItself for a write from inside a transaction of this database."""
-        for lease in holding.get():
+        for lease in held:
             if lease.standing is LeaseState.ACTIVE and lease.grant is engine.writer.grant:
-                raise messages.would_wait_for_itself(call=method, opened=lease.place or "?")
+                raise messages.would_wait_for_itself(call=method, opened=lease.place)
 
     def _send(
         self,
@@ -168,26 +172,23 @@ class Front:
         kind = profile.kind
         if kind is Kind.READ and not engine.memory and not profile.temporary:
             return self._send_read(engine, profile, params, shape, self._seconds(timeout), priority)
-        how = self._how(timeout, priority, durability)
-        port = self._port
-        waiter, caller = port.waiter(), port.caller()
+        terms = self._terms(timeout, priority, durability)
         call: WriteCall
         match kind:
             case Kind.READ:
-                call = MemoryRead(waiter, profile, params, shape, caller, **how)
+                call = MemoryRead(profile, params, shape, terms)
             case Kind.WRITE | Kind.SCHEMA:
-                how["cost_s"] = profile.cost.mean_s or 0.00003
-                call = StatementWrite(waiter, profile, params, shape, caller, **how)
+                call = StatementWrite(profile, params, shape, terms)
                 if kind is Kind.SCHEMA:
                     engine.note_schema_write(profile)
             case Kind.WRITER_ONLY:
-                call = WriterOnly(waiter, profile, params, shape, caller, **how)
+                call = WriterOnly(profile, params, shape, terms)
             case Kind.EVERYWHERE:
-                call = Everywhere(waiter, profile, params, shape, caller, tell=engine.tell_everyone, **how)
+                call = Everywhere(profile, params, shape, terms, engine.tell_everyone)
             case _:
                 engine.guard_inside(profile, "db")
                 raise AssertionError(f"{kind} is refused")
-        self._submit(engine, call, timeout, "execute" if shape is Shape.RESULT else "fetch_all")
+        self._submit(engine, call, "execute" if shape is Shape.RESULT else "fetch_all")
         return call
 
     def _send_read(
@@ -206,12 +207,10 @@ class Front:
             engine.lanes.submit_quick(call)
         return call
 
-    def _submit(self, engine: Engine, call: WriteCall, timeout: float | None, method: str) -> None:
+    def _submit(self, engine: Engine, call: WriteCall, method: str) -> None:
         """Queue a job for the writer. Raises: WouldWaitForItself, Overloaded, DatabaseClosed."""
-        self._not_for_itself(engine, method)
-        call.timeout_s = self._seconds(timeout)
-        if call.deadline is None:
-            call.deadline = monotonic() + call.timeout_s
+        if held := holding.get():
+            self._not_for_itself(engine, held, method)
         refused = engine.writer.submit(call)
         if refused is not None:
             engine.refused += 1

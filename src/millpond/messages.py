@@ -32,6 +32,9 @@ LINE = 160
 
 SQL_LENGTH = 48
 SQL_LEAST = 16
+LOOKED_AT = 4_096
+"""Characters of a statement that are looked at; a script may have megabytes."""
+
 PLACE_LENGTH = 60
 """Enough for "handlers.py:212 in award_points()" and to spare."""
 
@@ -49,14 +52,14 @@ _SHORTER = "Do the slow call before `async with db.transaction()`, or use `await
 
 def clip(sql: str, length: int = SQL_LENGTH) -> str:
     """A statement on one short line, without comments, its literals as "?": they may be somebody's data."""
-    bare = _COMMENTS_AND_LITERALS.sub(_without_data, sql)
-    text = _SPACES.sub(" ", bare).strip()
+    bare = _COMMENTS_AND_LITERALS.sub(_without_data, sql[:LOOKED_AT])
+    text = _one_line(bare)
     return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
 
 
 def shorten(name: str, length: int) -> str:
     """A name, a place or a program on one line, cut in the middle: both of its ends tell it from others."""
-    text = _SPACES.sub(" ", name).strip()
+    text = _one_line(name)
     if len(text) <= length:
         return text
     head = (length - 3) // 2
@@ -65,7 +68,7 @@ def shorten(name: str, length: int) -> str:
 
 def line(text: str) -> str:
     """Hold a primary line to its length."""
-    text = _SPACES.sub(" ", text).strip()
+    text = _one_line(text)
     return text if len(text) <= LINE else text[: LINE - 3] + "..."
 
 
@@ -281,6 +284,12 @@ def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None)
 def missing_extra(feature: str, extra: str) -> MissingExtra:
     """A part of Millpond that its extra brings."""
     return MissingExtra(line(f"{feature} needs: pip install 'millpond[{extra}]'"))
+
+
+def _one_line(text: str) -> str:
+    """Spaces folded, and nothing that a terminal would obey or a log could not encode."""
+    text = _SPACES.sub(" ", text).strip()
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _without_data(found: re.Match[str]) -> str:

@@ -7,7 +7,6 @@ import types
 import warnings
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from millpond import errors
@@ -74,9 +73,9 @@ class TransactionScope:
             )
         port = db._port
         known = engine.places.at(self._code, self._line)
-        how = db._how(self._timeout, self._priority, self._durability)
-        lease = Lease(port.waiter(), describe(self._code, self._line), known, port.caller(), **how)
-        db._submit(engine, lease, self._timeout, "transaction")
+        terms = db._terms(self._timeout, self._priority, self._durability)
+        lease = Lease(self._code, self._line, known, terms)
+        db._submit(engine, lease, "transaction")
         self._lease = lease
         try:
             await db._answer(engine, lease)
@@ -122,7 +121,7 @@ class TransactionScope:
         engine = self._db._engine
         if engine is not None:
             engine.writer.ring()
-            warn_forgotten(engine, "transaction", lease.place or "?")
+            warn_forgotten(engine, "transaction", lease.place)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(instead_of(name, "a transaction", awaits=True).replace("db.", "tx."))
@@ -228,24 +227,19 @@ class TransactionScope:
     async def _run(self, sql: str, params: Any, shape: Shape) -> Any:
         if params.__class__ not in PLAIN:
             check(params, sql)
-        profile = self._profile(sql)
-        grant, lease = self._grant, self._lease
-        assert lease is not None
-        assert grant is not None
-        if grant.busy or profile.cost.lane is not Lane.INLINE:
-            return await self._in_thread(sql, lambda: self._measured(grant, lease, profile, params, shape), profile)
-        return self._measured(grant, lease, profile, params, shape)
-
-    def _measured(self, grant: Grant, lease: Lease, profile: Profile, params: Any, shape: Shape) -> Any:
-        started = perf_counter()
+        engine, grant, lease = self._db._engine, self._grant, self._lease
+        if grant is None or lease is None or engine is None:
+            self._active()
+            raise AssertionError("a transaction without a grant is not active")
+        profile = engine.profiles.get(sql)
+        if profile is None or profile.stale or (profile.kind is not Kind.READ and profile.kind is not Kind.WRITE):
+            profile = self._profile(sql)
         try:
-            result = grant.run(lease, profile, params, shape)
+            if grant.inbox or profile.cost.lane is not Lane.INLINE:
+                return await self._in_thread(sql, lambda: grant.run(lease, profile, params, shape), profile)
+            return grant.run(lease, profile, params, shape)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
-            engine = self._db._engine
-            assert engine is not None
-            raise engine.translate(exc, profile.sql) from exc
-        profile.cost.ran(perf_counter() - started)
-        return result
+            raise engine.translate(exc, sql) from exc
 
     async def _do(self, sql: str, work: Any, *, in_thread: bool) -> Any:
         engine = self._active()

@@ -198,10 +198,8 @@ class Database(Front):
         self._profile_for_many(engine, profile)
         if not found:
             return ExecuteResult(0, None)
-        how = self._how(timeout, priority, durability)
-        result: ExecuteResult = self._write(
-            lambda waiter, caller: ManyWrite(waiter, profile, found, caller, **how), timeout, "execute_many"
-        )
+        call = ManyWrite(profile, found, self._terms(timeout, priority, durability))
+        result: ExecuteResult = self._write(engine, call, "execute_many")
         return result
 
     def execute_script(
@@ -214,12 +212,8 @@ class Database(Front):
     ) -> None:
         """Run several statements, all or none."""
         engine = self._check_open()
-        how = self._how(timeout, priority, durability)
-        self._write(
-            lambda waiter, caller: ScriptWrite(waiter, sql, engine.script_on, caller, **how),
-            timeout,
-            "execute_script",
-        )
+        call = ScriptWrite(sql, engine.script_on, self._terms(timeout, priority, durability))
+        self._write(engine, call, "execute_script")
 
     def write(
         self,
@@ -232,10 +226,8 @@ class Database(Front):
         """Run `fn(tx)` atomically in the writer: read-modify-write that shares its commit with others."""
         engine = self._check_open()
         check_function(fn)
-        how = self._how(timeout, priority, durability)
-        result: T = self._write(
-            lambda waiter, caller: FunctionWrite(waiter, fn, engine.transaction_on, caller, **how), timeout, "write"
-        )
+        call = FunctionWrite(fn, engine.transaction_on, self._terms(timeout, priority, durability))
+        result: T = self._write(engine, call, "write")
         return result
 
     def transaction(
@@ -261,8 +253,7 @@ class Database(Front):
         engine = self._check_open()
         if engine.memory or not engine.writer.needs_barrier():
             return
-        how = self._how(timeout, Priority.HIGH, "full")
-        self._write(lambda waiter, caller: Barrier(waiter, "barrier", caller, **how), timeout, "barrier")
+        self._write(engine, Barrier(self._terms(timeout, Priority.HIGH, "full")), "barrier")
 
     def backup(
         self,
@@ -348,15 +339,13 @@ class Database(Front):
         except errors.Error:
             engine.errors += 1
             raise
-        found: Profile = self._write(
-            lambda waiter, caller: Question(waiter, sql, lambda on: engine.profile_on(on, sql), caller), None, "profile"
-        )
+        question = Question(sql, lambda on: engine.profile_on(on, sql), self._terms(None, Priority.NORMAL, None))
+        found: Profile = self._write(engine, question, "profile")
         return found
 
-    def _write(self, make: Callable[[Any, Any], WriteCall], timeout: float | None, method: str) -> Any:
-        engine = self._check_open()
-        call = make(self._port.waiter(), self._port.caller())
-        self._submit(engine, call, timeout, method)
+    def _write(self, engine: Engine, call: WriteCall, method: str) -> Any:
+        """Queue a job for the writer and wait for its answer."""
+        self._submit(engine, call, method)
         return self._answer(engine, call)
 
     def _answer(self, engine: Engine, call: Waiting) -> Any:
@@ -380,10 +369,9 @@ class Database(Front):
 
     def _on_writer(self, work: Callable[[Connection], Any], timeout: float | None) -> Any:
         """Run something on the only connection of a database in memory."""
-        how = self._how(timeout, Priority.NORMAL, None)
-        return self._write(
-            lambda waiter, caller: Question(waiter, "a question", work, caller, **how), timeout, "backup"
-        )
+        engine = self._check_open()
+        question = Question("a question", work, self._terms(timeout, Priority.NORMAL, None))
+        return self._write(engine, question, "backup")
 
     def _session(self, what: str, priority: Priority, timeout_s: float, place: str) -> Session:
         engine = self._check_open()
@@ -424,10 +412,9 @@ class TransactionScope:
                 "this transaction was begun already", hint="Call db.transaction() for each block."
             )
         known = engine.places.at(self._code, self._line)
-        how = db._how(self._timeout, self._priority, self._durability)
-        place = describe(self._code, self._line)
-        lease = Lease(db._port.waiter(), place, known, db._port.caller(), **how)
-        db._submit(engine, lease, self._timeout, "transaction")
+        terms = db._terms(self._timeout, self._priority, self._durability)
+        lease = Lease(self._code, self._line, known, terms)
+        db._submit(engine, lease, "transaction")
         self._lease = lease
         try:
             db._answer(engine, lease)
@@ -462,7 +449,7 @@ class TransactionScope:
         if lease is not None and grant is not None and engine is not None and lease.standing is LeaseState.ACTIVE:
             lease.abandoned = True
             engine.writer.ring()
-            warn_forgotten(engine, "transaction", lease.place or "?")
+            warn_forgotten(engine, "transaction", lease.place)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(instead_of(name, "a transaction", awaits=False).replace("db.", "tx."))

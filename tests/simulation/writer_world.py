@@ -32,10 +32,9 @@ def must(holds: bool, promise: str) -> None:
 class Job(WriteJob):
     """A job with a fate: poison fails by itself, deadly ends the transaction, slow outlives its deadline."""
 
-    __slots__ = ("answers", "came", "deadly", "name", "own", "poison", "runs", "skipped_by")
-
     def __init__(self, name: int, **how: Any) -> None:
-        super().__init__(**how)
+        for key, value in how.items():
+            setattr(self, key, value)
         self.name = name
         self.poison = False
         self.deadly = False

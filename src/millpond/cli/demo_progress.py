@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from math import inf
+from textwrap import fill
+from typing import TYPE_CHECKING, TextIO
 
 from millpond.cli.demo_text import setting_of
 from millpond.cli.terminal import Screen, screen_of
 from millpond.cli.view import has_rich
 from millpond.demo.conduct import Phase, Plan, Progress
 
-__all__ = ["progress"]
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+__all__ = ["figures", "progress", "what_runs"]
 
 _LINE_EVERY_S = 2.0
 _BAR_COLUMNS = 20
@@ -27,11 +32,7 @@ def progress(plan: Plan, stream: TextIO, *, quiet: bool) -> Iterator[Tell]:
         yield lambda _: None
         return
     stream.write(f"millpond demo: {setting_of(plan.settings())}\n")
-    if screen.moving and has_rich():
-        with _rich(plan, stream, screen) as tell:
-            yield tell
-        return
-    show = _Lines(plan, stream, screen)
+    show = _Bars(plan, stream, screen) if screen.moving and has_rich() else _Lines(plan, stream, screen)
     try:
         yield show.tell
     finally:
@@ -43,13 +44,9 @@ def what_runs(plan: Plan, phase: Phase) -> str:
     if phase is Phase.CHECKING:
         return "checking: an independent process counts again"
     if phase is Phase.AFTER:
-        where = f"{plan.processes} processes with" if plan.processes > 1 else ""
-        return (
-            f"after: Millpond, {where} {plan.workers} tasks, one Database(path), db.write(fn), full durability".replace(
-                "  ", " "
-            )
-        )
-    how = "WAL, timeout 30 s, BEGIN IMMEDIATE" if plan.tuned else "its defaults (timeout 5 s, no WAL), BEGIN"
+        where = f"{plan.workers} tasks" + (f" in {plan.processes} processes" if plan.processes > 1 else "")
+        return f"after: Millpond, {where}, one Database(path), its defaults (full durability)"
+    how = "WAL, timeout 30 s, BEGIN IMMEDIATE" if plan.tuned else "defaults (timeout 5 s, no WAL)"
     return f"before: sqlite3, {plan.workers} threads, a connection each, {how}"
 
 
@@ -77,7 +74,7 @@ class _Lines:
             self.end()
             self._phase, self._next_s = told.phase, _LINE_EVERY_S
             if told.phase is not Phase.CHECKING:
-                self._stream.write(what_runs(self._plan, told.phase) + "\n")
+                self._stream.write(fill(what_runs(self._plan, told.phase), self._screen.width) + "\n")
         if told.phase is Phase.CHECKING:
             return
         if self._screen.moving:
@@ -85,9 +82,9 @@ class _Lines:
             text = f"  [{'#' * done}{'.' * (_BAR_COLUMNS - done)}] {figures(told)}"
             self._stream.write("\r" + text.ljust(self._width))
             self._width = len(text)
-        elif told.elapsed_s >= self._next_s or told.elapsed_s >= told.seconds:
+        elif told.elapsed_s >= min(self._next_s, told.seconds) and self._next_s < inf:
             self._stream.write(f"  {told.elapsed_s:4.1f} s: {figures(told)}\n")
-            self._next_s = told.elapsed_s + _LINE_EVERY_S
+            self._next_s = told.elapsed_s + _LINE_EVERY_S if told.elapsed_s < told.seconds else inf
         self._stream.flush()
 
     def end(self) -> None:
@@ -97,22 +94,37 @@ class _Lines:
         self._stream.flush()
 
 
-@contextmanager
-def _rich(plan: Plan, stream: TextIO, screen: Screen) -> Iterator[Tell]:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bars
+class _Bars:
+    """With rich: a bar for each part, below the line that says what runs."""
 
-    console = Console(file=stream, width=screen.width, no_color=not screen.colour, force_terminal=True, highlight=False)
-    with Bars(BarColumn(_BAR_COLUMNS), TextColumn("{task.description}"), console=console) as bars:
-        tasks = {}
+    def __init__(self, plan: Plan, stream: TextIO, screen: Screen) -> None:
+        from rich.console import Console
 
-        def tell(told: Progress) -> None:
-            if told.phase is Phase.CHECKING:
-                return
-            if told.phase not in tasks:
-                console.print(what_runs(plan, told.phase))
-                tasks[told.phase] = bars.add_task("", total=told.seconds)
-            bars.update(tasks[told.phase], completed=told.elapsed_s, description=figures(told))
+        self._plan = plan
+        self._console = Console(
+            file=stream, width=screen.width, no_color=not screen.colour, force_terminal=True, highlight=False
+        )
+        self._phase: Phase | None = None
+        self._bar: Bars | None = None
 
-        yield tell
+    def tell(self, told: Progress) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        if told.phase is not self._phase:
+            self.end()
+            self._phase = told.phase
+            if told.phase is not Phase.CHECKING:
+                self._console.print(what_runs(self._plan, told.phase))
+                self._bar = Bars(
+                    TextColumn(" "), BarColumn(_BAR_COLUMNS), TextColumn("{task.description}"), console=self._console
+                )
+                self._bar.add_task("", total=told.seconds)
+                self._bar.start()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=told.elapsed_s, description=figures(told))
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

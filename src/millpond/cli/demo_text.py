@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from shlex import quote
 
 from millpond.cli.view import Block, Code, Columns, Mood, Text
 from millpond.demo.outcome import Outcome, SideOutcome, Verified
@@ -102,10 +103,19 @@ def _remarks(outcome: Outcome) -> list[str]:
     before, after = outcome.before, outcome.after
     if before is None or after is None:
         return remarks
-    if before.p50_ms and after.p50_ms and before.p50_ms * _EVEN < after.p50_ms:
+    short = [
+        name
+        for name, own, ours in (
+            ("P50", before.p50_ms, after.p50_ms),
+            ("P95", before.p95_ms, after.p95_ms),
+        )
+        if own and ours and own * _EVEN < ours
+    ]
+    if short:
         remarks.append(
-            "sqlite3's P50 is short because nobody queues: whoever has the lock takes it again at once, while the "
-            "others wait (see average and slowest) or fail. Millpond's workers take turns."
+            f"sqlite3's {' and '.join(short)}: short for those who get through, because nobody queues. Who has the "
+            "lock takes it again at once, and the others wait (see average and slowest) or fail. Millpond's workers "
+            "take turns."
         )
     return remarks
 
@@ -141,8 +151,8 @@ def _next_steps() -> list[Block]:
         Code(
             (
                 'async with millpond.Database("bot.db") as db:',
-                '    await db.execute("INSERT INTO message(author, body) VALUES (?, ?)", (7, "hi"))',
-                '    rows = await db.fetch_all("SELECT * FROM message WHERE author = ?", (7,))',
+                '    await db.execute("INSERT INTO message VALUES (?, ?)", (7, "hi"))',
+                '    rows = await db.fetch_all("SELECT * FROM message WHERE id = ?", (7,))',
             )
         ),
         Text(
@@ -155,8 +165,8 @@ def _next_steps() -> list[Block]:
 def _again(outcome: Outcome) -> str:
     settings = outcome.settings
     words = ["millpond demo"]
-    if settings["data"]:
-        words.append(f"--data {settings['data']}")
+    if outcome.data is not None:
+        words.append(f"--data {quote(outcome.data)}")
     else:
         words.append(f"--seed {settings['seed']}")
     for name, usual in (("workers", 25), ("seconds", 8.0), ("processes", 1)):

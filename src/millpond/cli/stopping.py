@@ -10,7 +10,7 @@ from types import FrameType
 
 from millpond.cli.exits import Exit
 
-__all__ = ["Stop", "interruptible"]
+__all__ = ["Stop", "interrupted_code", "interruptible"]
 
 
 class Stop:

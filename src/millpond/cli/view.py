@@ -1,4 +1,4 @@
-"""Blocks of text for people, printed by rich where it is installed and plainly where not."""
+"""Blocks of text for people."""
 
 from __future__ import annotations
 
@@ -63,14 +63,10 @@ def has_rich() -> bool:
 
 def show(blocks: Sequence[Block], stream: TextIO, screen: Screen) -> None:
     """Print the blocks, an empty line between them."""
-    # What goes into a file or a pipe is the same with and without rich.
-    if screen.colour and has_rich():
-        _show_rich(blocks, stream, screen)
-        return
-    stream.write("\n" + "\n\n".join(_plain(block, screen) for block in blocks) + "\n")
+    stream.write("\n" + "\n\n".join(_printed(block, screen) for block in blocks) + "\n")
 
 
-def _plain(block: Block, screen: Screen) -> str:
+def _printed(block: Block, screen: Screen) -> str:
     match block:
         case Text():
             wrapped = textwrap.fill(
@@ -78,12 +74,13 @@ def _plain(block: Block, screen: Screen) -> str:
             )
             return _coloured(wrapped, block.mood, screen)
         case Code():
-            return "\n".join(f"    {line}" for line in block.lines)
+            lines = _highlighted(block.lines) if screen.colour and has_rich() else block.lines
+            return "\n".join(f"    {line}" for line in lines)
         case Columns():
-            return _plain_table(block, screen)
+            return _table(block, screen)
 
 
-def _plain_table(table: Columns, screen: Screen) -> str:
+def _table(table: Columns, screen: Screen) -> str:
     widths = [max(len(row[column]) for row in (table.head, *table.rows)) for column in range(len(table.head))]
 
     def line(cells: Sequence[str], moods: Sequence[Mood]) -> str:
@@ -104,33 +101,12 @@ def _coloured(text: str, mood: Mood, screen: Screen) -> str:
     return f"\x1b[{_ANSI[mood]}m{text}\x1b[0m" if screen.colour and _ANSI[mood] else text
 
 
-def _show_rich(blocks: Sequence[Block], stream: TextIO, screen: Screen) -> None:
-    from rich import box
+def _highlighted(lines: Sequence[str]) -> list[str]:
     from rich.console import Console
-    from rich.padding import Padding
     from rich.syntax import Syntax
-    from rich.table import Table
-    from rich.text import Text as Rich
 
-    console = Console(file=stream, width=screen.width, force_terminal=True, highlight=False, legacy_windows=False)
-    console.print()
-    for number, block in enumerate(blocks):
-        if number:
-            console.print()
-        match block:
-            case Text():
-                wrapped = textwrap.fill(
-                    block.text, screen.width, subsequent_indent=" " * block.indent, break_on_hyphens=False
-                )
-                console.print(Rich(wrapped, style=block.mood.value), soft_wrap=True)
-            case Code():
-                code = Syntax("\n".join(block.lines), "python", theme="ansi_dark", background_color="default")
-                console.print(Padding(code, (0, 0, 0, 4)))
-            case Columns():
-                table = Table(box=box.SIMPLE_HEAD if screen.symbols else box.ASCII2, pad_edge=False, padding=(0, 1))
-                for column, name in enumerate(block.head):
-                    table.add_column(name, justify="right" if column else "left", no_wrap=True)
-                for row, moods in zip(block.rows, block.moods or ((),) * len(block.rows), strict=True):
-                    filled = [*moods, *[Mood.PLAIN] * (len(row) - len(moods))]
-                    table.add_row(*(Rich(cell, style=mood.value) for cell, mood in zip(row, filled, strict=True)))
-                console.print(table)
+    code = Syntax("\n".join(lines), "python", theme="ansi_dark", background_color="default")
+    console = Console(width=max(map(len, lines)), force_terminal=True, color_system="standard", legacy_windows=False)
+    with console.capture() as captured:
+        console.print(code)
+    return captured.get().rstrip("\n").split("\n")

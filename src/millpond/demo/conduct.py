@@ -98,7 +98,9 @@ def conduct(plan: Plan, tell: Tell) -> Outcome:
         machine = _machine(folder)
         notes = (_IN_MEMORY,) if machine["filesystem"] in ("tmpfs", "ramfs") else ()
         kept = None if plan.keep is None else str(folder)
-        outcome = Outcome(plan.settings(), machine, folder=kept, notes=notes)
+        outcome = Outcome(
+            plan.settings(), machine, folder=kept, notes=notes, data=None if plan.data is None else str(plan.data)
+        )
         for phase, system in ((Phase.BEFORE, "sqlite3"), (Phase.AFTER, "millpond")):
             # The part that is compared with runs as one process, as it is run today; Millpond in as many as asked.
             processes = plan.processes if phase is Phase.AFTER else 1
@@ -190,8 +192,9 @@ class _Part:
         return process
 
     def _hear(self, number: int, lines: IO[str]) -> None:
-        for line in lines:
-            self._said.put((number, json.loads(line)))
+        with lines:
+            for line in lines:
+                self._said.put((number, json.loads(line)))
         self._said.put((number, None))
 
     def _await_ready(self, number: int) -> None:
@@ -207,9 +210,13 @@ class _Part:
                     self._fail(number, "broke off")
             elif "done" in facts:
                 self._done[number] = facts
+                self._heard(number, facts | {"at": facts["seconds"]})
             elif "at" in facts:
-                self._latest[number] = facts
-                self._tell(self._progress())
+                self._heard(number, facts)
+
+    def _heard(self, number: int, facts: dict[str, Any]) -> None:
+        self._latest[number] = facts
+        self._tell(self._progress())
 
     def _next(self, limit: float) -> tuple[int, dict[str, Any] | None]:
         try:

@@ -97,7 +97,10 @@ class SideOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Both sides, as far as they came. before: sqlite3; after: Millpond."""
+    """Both sides, as far as they came.
+
+    before: sqlite3; after: Millpond; folder: where the files were kept; data: the log, as it was named.
+    """
 
     settings: dict[str, Any]
     machine: dict[str, Any]
@@ -105,6 +108,7 @@ class Outcome:
     after: SideOutcome | None = None
     interrupted: bool = False
     folder: str | None = None
+    data: str | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -95,6 +95,7 @@ def perform(assignment: Assignment, orders: TextIO, answers: TextIO) -> None:
     say(
         done=True,
         seconds=feed.ended_at - ledger.started,
+        ops=ledger.acknowledged,
         errors=ledger.failed,
         locked=ledger.locked,
         reasons=dict(ledger.reasons),

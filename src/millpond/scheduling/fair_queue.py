@@ -44,7 +44,7 @@ class FairQueue(Generic[T]):
     are swept out before they outnumber the living.
     """
 
-    __slots__ = ("_dead", "_heaps", "_last", "_seq", "_size", "_virtual")
+    __slots__ = ("_dead", "_found", "_heaps", "_last", "_seq", "_size", "_virtual")
 
     def __init__(self) -> None:
         self._heaps: tuple[list[tuple[int, int, T]], ...] = ([], [], [], [])
@@ -53,6 +53,7 @@ class FairQueue(Generic[T]):
         self._seq = 0
         self._size = 0
         self._dead = 0
+        self._found: list[tuple[int, int, T]] | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -71,18 +72,20 @@ class FairQueue(Generic[T]):
         self._seq += 1
         member.queued = True
         heappush(self._heaps[cls], (tag, self._seq, member))
+        self._found = None
         self._size += 1
         if len(self._last) > 1024 + 4 * self._size:
             self._forget_idle_callers()
 
     def peek(self) -> T | None:
         """The next one, left where it is."""
-        heap = self._next_heap()
+        heap = self._found = self._next_heap()
         return heap[0][2] if heap else None
 
     def pop(self) -> T | None:
         """Take the next one out."""
-        heap = self._next_heap()
+        heap = self._found or self._next_heap()
+        self._found = None
         if not heap:
             return None
         tag, _, member = heappop(heap)
@@ -97,6 +100,7 @@ class FairQueue(Generic[T]):
             return False
         member.queued = False
         self._size -= 1
+        self._found = None
         self._dead += 1
         if self._dead > 64 + self._size:
             self._sweep()

@@ -40,38 +40,23 @@ class WriteJob:
     cost_s: predicted seconds in the writer. full: wants to survive a power cut.
     lease: an interactive transaction; shares: one that is known to await nothing but the database.
     alone, outside, reads: see Mode. deadline: seconds on the shell's clock, None for never.
+
+    Defaults stand in the class: one is made per write, and most keep most of them.
     """
 
-    __slots__ = ("alone", "caller", "cost_s", "deadline", "full", "lease", "outside", "priority", "queued",
-                 "reads", "shares", "state", "submitted")  # fmt: skip
-
-    def __init__(
-        self,
-        caller: Hashable = None,
-        *,
-        priority: int = 1,
-        deadline: float | None = None,
-        cost_s: float = 0.00005,
-        full: bool = True,
-        lease: bool = False,
-        shares: bool = True,
-        alone: bool = False,
-        outside: bool = False,
-        reads: bool = False,
-    ) -> None:
-        self.caller = caller
-        self.priority = priority
-        self.deadline = deadline
-        self.cost_s = cost_s
-        self.full = full
-        self.lease = lease
-        self.shares = shares
-        self.alone = alone
-        self.outside = outside
-        self.reads = reads
-        self.state = State.WAITING
-        self.submitted = 0.0
-        self.queued = False
+    caller: Hashable = None
+    priority: int = 1
+    deadline: float | None = None
+    cost_s: float = 0.00005
+    full: bool = True
+    lease: bool = False
+    shares: bool = True
+    alone: bool = False
+    outside: bool = False
+    reads: bool = False
+    state: State = State.WAITING
+    submitted: float = 0.0
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from millpond import errors
 from millpond.engine.sqlite.connection import Connection, ExecuteResult, Parameters, Shape
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.profile import Kind, Profile
 
-__all__ = ["Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "Question", "ReadCall",
-           "ScriptWrite",
-           "StatementWrite", "Transaction", "WriteCall", "WriterOnly"]  # fmt: skip
+__all__ = [
+    "Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "Question", "ReadCall", "ScriptWrite",
+    "StatementWrite", "Terms", "Transaction", "WriteCall", "WriterOnly",
+]  # fmt: skip
+
+UNKNOWN_COST_S = 0.00003
+ROW_COST_S = 0.000003
+"""Predicted seconds in the writer, before a statement's own are known."""
 
 
 class ReadCall:
@@ -73,27 +78,34 @@ class ReadCall:
         return connection.query(self.profile, self.params, self.shape)
 
 
+class Terms(NamedTuple):
+    """On what terms a write is queued: who waits where, how urgently, until when, and how durable it is to be."""
+
+    waiter: Any
+    caller: Any
+    priority: int
+    deadline: float
+    timeout_s: float
+    full: bool
+
+
 class WriteCall(WriteJob):
     """A job for the writer.
 
     started: when it began to run; committing: its COMMIT is under way; stop: cancelled or late while
-    it ran, so it is to be undone if that is still possible.
+    it ran, so it is to be undone if that is still possible; overdue: how often its deadline was put off.
     """
 
-    __slots__ = ("committing", "error", "overdue", "place", "result", "sql", "started", "stop", "timeout_s", "waiter")
+    result: Any = None
+    error: BaseException | None = None
+    started: float | None = None
+    committing = False
+    stop = False
+    overdue = 0
 
-    def __init__(self, waiter: Any, sql: str, caller: Any, **how: Any) -> None:
-        super().__init__(caller, **how)
-        self.waiter = waiter
+    def __init__(self, sql: str, terms: Terms) -> None:
         self.sql = sql
-        self.place: str | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.started: float | None = None
-        self.committing = False
-        self.stop = False
-        self.timeout_s = 0.0
-        self.overdue = 0
+        self.waiter, self.caller, self.priority, self.deadline, self.timeout_s, self.full = terms
 
     @property
     def savepoint(self) -> bool:
@@ -111,15 +123,13 @@ class WriteCall(WriteJob):
 class StatementWrite(WriteCall):
     """One statement. It is atomic by itself, so it needs no savepoint (but for ON CONFLICT FAIL)."""
 
-    __slots__ = ("params", "profile", "shape")
-
-    def __init__(
-        self, waiter: Any, profile: Profile, params: Parameters, shape: Shape, caller: Any, **how: Any
-    ) -> None:
-        super().__init__(waiter, profile.sql, caller, alone=profile.ends_transaction, **how)
+    def __init__(self, profile: Profile, params: Parameters, shape: Shape, terms: Terms) -> None:
+        super().__init__(profile.sql, terms)
         self.profile = profile
         self.params = params
         self.shape = shape
+        self.alone = profile.ends_transaction
+        self.cost_s = profile.cost.mean_s or UNKNOWN_COST_S
 
     @property
     def savepoint(self) -> bool:
@@ -132,13 +142,12 @@ class StatementWrite(WriteCall):
 class ManyWrite(WriteCall):
     """One statement over many rows of parameters, all or none."""
 
-    __slots__ = ("profile", "rows")
-
-    def __init__(self, waiter: Any, profile: Profile, rows: Sequence[Parameters], caller: Any, **how: Any) -> None:
-        cost_s = max(how.pop("cost_s", 0.0), 0.000003 * len(rows))
-        super().__init__(waiter, profile.sql, caller, alone=profile.ends_transaction, cost_s=cost_s, **how)
+    def __init__(self, profile: Profile, rows: Sequence[Parameters], terms: Terms) -> None:
+        super().__init__(profile.sql, terms)
         self.profile = profile
         self.rows = rows
+        self.alone = profile.ends_transaction
+        self.cost_s = ROW_COST_S * len(rows)
 
     def run(self, connection: Connection) -> ExecuteResult:
         return connection.many(self.profile, self.rows)
@@ -147,12 +156,8 @@ class ManyWrite(WriteCall):
 class ScriptWrite(WriteCall):
     """Several statements, all or none."""
 
-    __slots__ = ("script_on",)
-
-    def __init__(
-        self, waiter: Any, sql: str, script_on: Callable[[Connection, str, str], None], caller: Any, **how: Any
-    ) -> None:
-        super().__init__(waiter, sql, caller, **how)
+    def __init__(self, sql: str, script_on: Callable[[Connection, str, str], None], terms: Terms) -> None:
+        super().__init__(sql, terms)
         self.script_on = script_on
 
     def run(self, connection: Connection) -> None:
@@ -162,17 +167,10 @@ class ScriptWrite(WriteCall):
 class FunctionWrite(WriteCall):
     """A caller's function, run in the writer with a transaction of plain methods."""
 
-    __slots__ = ("function", "open_transaction")
-
     def __init__(
-        self,
-        waiter: Any,
-        function: Callable[[Any], Any],
-        open_transaction: Callable[[Connection], Transaction],
-        caller: Any,
-        **how: Any,
+        self, function: Callable[[Any], Any], open_transaction: Callable[[Connection], Transaction], terms: Terms
     ) -> None:
-        super().__init__(waiter, f"write({getattr(function, '__qualname__', repr(function))})", caller, **how)
+        super().__init__("write", terms)
         self.function = function
         self.open_transaction = open_transaction
 
@@ -186,7 +184,8 @@ class FunctionWrite(WriteCall):
             if inspect.iscoroutine(result):
                 result.close()
             raise errors.ProgrammingError(
-                f"{self.sql}: the function returned an awaitable, but it runs in the writer's thread",
+                f"write({getattr(self.function, '__qualname__', 'fn')}): the function returned an awaitable, "
+                "but it runs in the writer's thread",
                 hint="Give `write` a plain function (def, not async def); to await between statements "
                 "use `async with db.transaction()`.",
                 applied="no",
@@ -197,12 +196,10 @@ class FunctionWrite(WriteCall):
 class WriterOnly(WriteCall):
     """A statement that must be outside any transaction: VACUUM, checkpoints, the writer's own pragmas."""
 
-    __slots__ = ("params", "profile", "shape")
+    outside = True
 
-    def __init__(
-        self, waiter: Any, profile: Profile, params: Parameters, shape: Shape, caller: Any, **how: Any
-    ) -> None:
-        super().__init__(waiter, profile.sql, caller, outside=True, **how)
+    def __init__(self, profile: Profile, params: Parameters, shape: Shape, terms: Terms) -> None:
+        super().__init__(profile.sql, terms)
         self.profile = profile
         self.params = params
         self.shape = shape
@@ -214,10 +211,15 @@ class WriterOnly(WriteCall):
 class Everywhere(WriterOnly):
     """A statement that each connection must run: here first, where its errors show; then by the others."""
 
-    __slots__ = ("tell",)
-
-    def __init__(self, *args: Any, tell: Callable[[str, Parameters], None], **how: Any) -> None:
-        super().__init__(*args, **how)
+    def __init__(
+        self,
+        profile: Profile,
+        params: Parameters,
+        shape: Shape,
+        terms: Terms,
+        tell: Callable[[str, Parameters], None],
+    ) -> None:
+        super().__init__(profile, params, shape, terms)
         self.tell = tell
 
     def run(self, connection: Connection) -> Any:
@@ -228,24 +230,23 @@ class Everywhere(WriterOnly):
 
 
 class MemoryRead(WriterOnly):
-    """A read on a database with one connection: between transactions, on the writer."""
+    """A read where only the writer's connection can answer it: between transactions."""
 
-    __slots__ = ()
+    outside = False
+    reads = True
 
-    def __init__(self, *args: Any, **how: Any) -> None:
-        super().__init__(*args, **how)
-        self.outside = False
-        self.reads = True
+    def __init__(self, profile: Profile, params: Parameters, shape: Shape, terms: Terms) -> None:
+        super().__init__(profile, params, shape, terms)
         self.full = False
 
 
 class Question(WriteCall):
     """Something to ask of the writer's connection, between transactions; mostly what a statement is."""
 
-    __slots__ = ("ask",)
+    reads = True
 
-    def __init__(self, waiter: Any, sql: str, ask: Callable[[Connection], Any], caller: Any, **how: Any) -> None:
-        super().__init__(waiter, sql, caller, reads=True, **how)
+    def __init__(self, sql: str, ask: Callable[[Connection], Any], terms: Terms) -> None:
+        super().__init__(sql, terms)
         self.full = False
         self.ask = ask
 
@@ -256,7 +257,9 @@ class Question(WriteCall):
 class Barrier(WriteCall):
     """Nothing to do but to have the log synced, with whatever else is synced then."""
 
-    __slots__ = ()
+    def __init__(self, terms: Terms) -> None:
+        super().__init__("barrier", terms)
+        self.full = True
 
     def run(self, connection: Connection) -> None:
         # Writing the same value dirties page 1: the commit has a frame to sync, and with it all before it.

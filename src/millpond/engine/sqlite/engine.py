@@ -318,7 +318,7 @@ class Engine:
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
         _, awaiting = self.port.caller_name(lease.caller)
         return messages.lease_expired(
-            opened=lease.place or "?",
+            opened=lease.place,
             held_s=held_s,
             limit_s=self.settings.max_lease,
             statements=lease.statements,

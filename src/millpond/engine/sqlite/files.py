@@ -11,7 +11,8 @@ __all__ = ["FileFacts", "gather"]
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """Facts for error texts. free_bytes, total_bytes: of the volume, None if unknown."""
+    """Facts for error texts. name, folder: without what is above them. free_bytes, total_bytes: of the volume,
+    None if unknown; free for this user."""
 
     name: str
     folder: str
@@ -29,6 +30,7 @@ class FileFacts:
     total_bytes: int | None = None
     wal_bytes: int = 0
     uid: int = -1
+    read_only_mount: bool = False
 
 
 def gather(path: str) -> FileFacts:
@@ -52,7 +54,10 @@ def gather(path: str) -> FileFacts:
         )  # fmt: skip
         if hasattr(os, "statvfs"):
             volume = os.statvfs(folder)
-            facts.update(free_bytes=volume.f_bavail * volume.f_frsize, total_bytes=volume.f_blocks * volume.f_frsize)
+            facts.update(
+                free_bytes=volume.f_bavail * volume.f_frsize, total_bytes=volume.f_blocks * volume.f_frsize,
+                read_only_mount=bool(volume.f_flag & os.ST_RDONLY),
+            )  # fmt: skip
     except OSError:
         facts["folder_exists"] = False
     try:

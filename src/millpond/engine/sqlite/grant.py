@@ -20,14 +20,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
+from types import CodeType
 from typing import Any
 
 import apsw
 
 from millpond import errors
 from millpond.engine.sqlite.bell import Bell
-from millpond.engine.sqlite.calls import WriteCall
+from millpond.engine.sqlite.calls import Terms, WriteCall
 from millpond.engine.sqlite.connection import Connection, Parameters, Shape
+from millpond.places import describe
 from millpond.ports import Port, Reply
 from millpond.scheduling.places import Place
 from millpond.statements.profile import Profile
@@ -49,20 +51,28 @@ class LeaseState(enum.Enum):
 class Lease(WriteCall):
     """An interactive transaction: the right to use the writer's connection until it ends."""
 
-    __slots__ = ("abandoned", "cause", "grant", "granted", "known", "last", "standing", "statements", "warned")
+    lease = True
+    standing = LeaseState.WAITING
+    grant: Grant | None = None
+    granted = 0.0
+    last = 0.0
+    statements = 0
+    warned = False
+    abandoned = False
+    cause: BaseException | None = None
 
-    def __init__(self, waiter: Any, place: str, known: Place, caller: Any, **how: Any) -> None:
-        super().__init__(waiter, "transaction", caller, lease=True, shares=known.shares, cost_s=known.mean_s, **how)
-        self.place = place
+    def __init__(self, code: CodeType, line: int, known: Place, terms: Terms) -> None:
+        super().__init__("transaction", terms)
+        self._code = code
+        self._line = line
         self.known = known
-        self.standing = LeaseState.WAITING
-        self.grant: Grant | None = None
-        self.granted = 0.0
-        self.last = 0.0
-        self.statements = 0
-        self.warned = False
-        self.abandoned = False
-        self.cause: BaseException | None = None
+        self.shares = known.shares
+        self.cost_s = known.mean_s
+
+    @property
+    def place(self) -> str:
+        """The line that opened it, for people."""
+        return describe(self._code, self._line)
 
 
 class Operation:
@@ -124,7 +134,19 @@ class Grant:
 
         Raises: the statement's error; LeaseExpired, TransactionLost, ProgrammingError when the lease is over.
         """
-        return self.guarded(lease, profile.sql, lambda: self._connection.query(profile, params, shape))
+        with self.lock:
+            if lease.standing is not LeaseState.ACTIVE:
+                self.check(lease)
+            lease.statements += 1
+            started = monotonic()
+            try:
+                result = self._connection.query(profile, params, shape)
+            except apsw.Error as exc:
+                lease.last = monotonic()
+                raise self._failed(lease, exc, profile.sql) from exc
+            lease.last = ended = monotonic()
+            profile.cost.ran(ended - started)
+            return result
 
     def guarded(self, lease: Lease, sql: str, work: Callable[[], Any]) -> Any:
         """Do something with the connection on behalf of the lease."""
@@ -134,10 +156,7 @@ class Grant:
             try:
                 return work()
             except apsw.Error as exc:
-                error = self._translate(exc, sql)
-                if not self._connection.db.in_transaction:
-                    self._lose(lease, error)
-                raise error from exc
+                raise self._failed(lease, exc, sql) from exc
             finally:
                 lease.last = monotonic()
 
@@ -249,6 +268,12 @@ class Grant:
                     detail=f"it was opened at {lease.place} and is {lease.standing.value}",
                     hint="Use `tx` only inside its `async with` block.",
                 )
+
+    def _failed(self, lease: Lease, exc: apsw.Error, sql: str) -> BaseException:
+        error = self._translate(exc, sql)
+        if not self._connection.db.in_transaction:
+            self._lose(lease, error)
+        return error
 
     def _next(self) -> None:
         self.current = None

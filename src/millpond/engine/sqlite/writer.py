@@ -412,7 +412,7 @@ class Writer:
         settings = self._host.settings
         held = monotonic() - lease.granted
         if lease.abandoned:
-            place = lease.place or ""
+            place = lease.place
             if grant.take_back(lease, errors.TransactionLost(f"the transaction opened at {place} was forgotten")):
                 self._host.emit(lambda: events.LeakFound(monotonic(), "transaction", place))
             return 0.0
@@ -420,13 +420,13 @@ class Writer:
             error = self._host.lease_expired(lease, held)
             if grant.take_back(lease, error):
                 self.expired += 1
-                place = lease.place or ""
+                place = lease.place
                 log.warning("transaction opened at %s was rolled back after %.1f s", place, held)
                 self._host.emit(lambda: events.LeaseExpired(monotonic(), place, held))
             return 0.0
         if held >= settings.lease_warning_s and not lease.warned:
             lease.warned = True
-            place = lease.place or ""
+            place = lease.place
             log.warning(
                 "transaction opened at %s holds the writer since %.1f s; %d writes wait", place, held, len(self._queue)
             )
