@@ -35,11 +35,13 @@ types: ## mypy, strict
 
 imports: ## the layers of the house
 	@scripts/environment dev
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 public-types: ## pyright: are all public names typed for users?
 	@scripts/environment dev
-	@$(BIN)/pyright --verifytypes millpond --ignoreexternal
+	@rm -rf build/types && $(BIN)/python -m venv --without-pip build/types # pyright judges what is installed, not links to it
+	@$(BIN)/pip --quiet --disable-pip-version-check --python build/types/bin/python install .
+	@$(BIN)/pyright --pythonpath build/types/bin/python --verifytypes millpond --ignoreexternal
 
 format: ## let ruff write what it can
 	@scripts/environment dev

@@ -251,7 +251,10 @@ class Front:
             self._give_up(engine, call)
             return error
         if engine.writer.cancel(call):
-            return engine.late(call, call.timeout_s, running=False)
+            error = engine.late(call, call.timeout_s, running=False)
+            if isinstance(call, Lease):
+                call.cause = error
+            return error
         if call.overdue < 2:
             call.overdue += 1
             if call.overdue == 2:

@@ -27,6 +27,9 @@ Reply = tuple[Call, Any, BaseException | None]
 class Port(Protocol):
     """How an engine reaches its callers: an event loop, or threads."""
 
+    wakes_together: bool
+    """May many callers be woken for a turn that only one of them has? (On a loop they come one by one.)"""
+
     def waiter(self) -> Any:
         """A new place to wait."""
 
@@ -35,6 +38,9 @@ class Port(Protocol):
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call back when the present turn of the callers is over (at once, for threads)."""
+
+    def turn(self) -> int:
+        """A number that changes when the callers' turn of their loop is over."""
 
     def caller(self) -> Any:
         """Who is calling now: the task, or the thread."""

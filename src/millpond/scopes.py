@@ -58,7 +58,7 @@ class TransactionScope:
         self._lease: Lease | None = None
         self._grant: Grant | None = None
         self._savepoints = 0
-        self._awaited = False
+        self._turn = 0
 
     def __repr__(self) -> str:
         standing = self._lease.standing.value if self._lease is not None else "not begun"
@@ -79,13 +79,17 @@ class TransactionScope:
         self._lease = lease
         try:
             await db._answer(engine, lease)
+            while lease.offered is not None and lease.offered.wait_again(lease):
+                await db._answer(engine, lease)
+            if lease.standing is not LeaseState.ACTIVE:
+                raise lease.cause or errors.TransactionLost(f"the transaction opened at {lease.place} was not begun")
         except BaseException:
             if lease.grant is not None:
                 lease.grant.end(lease, keep=False)  # it came just as its caller was cancelled
             raise
         self._grant = lease.grant
         holding.set((*holding.get(), lease))
-        port.soon(self._turn_over)
+        self._turn = port.turn()
         return self
 
     async def __aexit__(
@@ -104,7 +108,7 @@ class TransactionScope:
             operation = grant.send(lambda: grant.end(lease, keep=keep))
             waits = await operation.waiter
         else:
-            waits = grant.end(lease, keep=keep, awaited=self._awaited)
+            waits = grant.end(lease, keep=keep, awaited=self._turn != self._db._port.turn())
         if waits:
             engine = self._db._engine
             assert engine is not None
@@ -125,9 +129,6 @@ class TransactionScope:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(instead_of(name, "a transaction", awaits=True).replace("db.", "tx."))
-
-    def _turn_over(self) -> None:
-        self._awaited = True
 
     async def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement, without its rows."""

@@ -115,7 +115,7 @@ def running() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "events/s" in line:
+            if "before: sqlite3" in line:
                 break
         yield process
         process.kill()

@@ -101,10 +101,16 @@ def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: p
         assert max(map(len, capsys.readouterr().out.splitlines())) <= 80, line
 
 
-EXAMPLES = [(name, line) for name, module in commands().items() for line, _ in module.EXAMPLES]
+# Each takes two seconds, and the integration tests do the same by other means.
+SLOW = {"millpond demo --seconds 3", "millpond demo --tuned", "millpond demo --seed 7 --keep demo-files"}
+EXAMPLES = [
+    pytest.param(name, line, id=line, marks=[pytest.mark.slow] if line in SLOW else [])
+    for name, module in commands().items()
+    for line, _ in module.EXAMPLES
+]
 
 
-@pytest.mark.parametrize(("name", "line"), EXAMPLES, ids=[line for _, line in EXAMPLES])
+@pytest.mark.parametrize(("name", "line"), EXAMPLES)
 def test_every_example_of_the_help_works(
     name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

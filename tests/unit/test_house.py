@@ -20,7 +20,8 @@ import millpond.sync
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src" / "millpond").rglob("*.py"))
 CODE = [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
-MOST_LINES = 600
+MOST_LINES = 700
+"""Beyond 400, look for a second subject; a facade that lists all methods with their docstrings may need more."""
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -561,8 +559,6 @@ except apsw.IOError as exc:
 
 
 def test_a_limit_on_the_size_of_files_is_told(db_path: str) -> None:
-    assert resource.RLIMIT_FSIZE >= 0
-    assert signal.SIGXFSZ
     done = subprocess.run([sys.executable, "-c", _TOO_LARGE, db_path], capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
     assert first == (

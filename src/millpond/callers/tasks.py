@@ -19,9 +19,13 @@ T = TypeVar("T")
 class TaskPort:
     """Reaches callers on one event loop."""
 
+    wakes_together = True
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
+        self._turn = 0
+        self._turn_seen = False
         self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
         self.soon: Callable[[Callable[[], None]], Any] = loop.call_soon
         self.caller: Callable[[], asyncio.Task[Any] | None] = asyncio.current_task
@@ -36,6 +40,16 @@ class TaskPort:
             self._loop.call_soon_threadsafe(_deliver, replies)
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
+
+    def turn(self) -> int:
+        if not self._turn_seen:
+            self._turn_seen = True
+            self.soon(self._next_turn)
+        return self._turn
+
+    def _next_turn(self) -> None:
+        self._turn_seen = False
+        self._turn += 1
 
     def call(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call back on the loop, from any thread; not at all once the loop is closed."""

@@ -55,6 +55,8 @@ class ThreadWaiter:
 class ThreadPort:
     """Reaches callers in any thread."""
 
+    wakes_together = False
+
     def waiter(self) -> ThreadWaiter:
         return ThreadWaiter()
 
@@ -65,6 +67,9 @@ class ThreadPort:
 
     def soon(self, callback: Callable[[], None]) -> None:
         callback()
+
+    def turn(self) -> int:
+        return 0
 
     def caller(self) -> int:
         return threading.get_ident()

@@ -11,7 +11,7 @@ round it, and what is acknowledged is on disk. The file stays plain SQLite.
 
 Try now:
   millpond demo               a chat bot before and after, in 20 seconds
-  millpond demo --tuned       the same against WAL, long timeout, BEGIN IMMEDIATE
+  millpond demo --tuned       against WAL, a long timeout, BEGIN IMMEDIATE
   millpond demo --help        your own chat log, several processes, JSON
 
 In your code:   async with millpond.Database("bot.db") as db: ...

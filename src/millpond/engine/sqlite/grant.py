@@ -54,10 +54,12 @@ class Lease(WriteCall):
     lease = True
     standing = LeaseState.WAITING
     grant: Grant | None = None
+    offered: Grant | None = None
     granted = 0.0
     last = 0.0
     statements = 0
     warned = False
+    woken = False
     abandoned = False
     cause: BaseException | None = None
 
@@ -97,6 +99,7 @@ class Grant:
         port: Port,
         bell: Bell,
         translate: Callable[[BaseException, str | None], BaseException],
+        claims: threading.Lock,
     ) -> None:
         self._connection = connection
         self._port = port
@@ -104,7 +107,7 @@ class Grant:
         self._translate = translate
         self._together = together
         self._stopping = threading.Lock()
-        self._claims = threading.Lock()
+        self._claims = claims
         self._running: Operation | None = None
         self.lock = threading.Lock()
         self.waiting: deque[Lease] = deque(leases)
@@ -125,9 +128,19 @@ class Grant:
         return bool(self.inbox)
 
     def start(self) -> None:
-        """Hand over to the first lease."""
+        """Hand over to the first lease, and wake the others with it where that is cheap.
+
+        Leases that are known to be short mostly end in the turn of the loop in which they begin. Woken
+        together they follow one another in one turn; who comes too early waits again for its own grant.
+        """
         with self.lock:
             self._next()
+            if self._port.wakes_together and not self.over:
+                early = [lease for lease in self.waiting if not lease.waiter.done()]
+                for lease in early:
+                    lease.woken = True
+                    lease.offered = self
+                self._port.settle([(lease, None, None) for lease in early])
 
     def run(self, lease: Lease, profile: Profile, params: Parameters, shape: Shape) -> Any:
         """Run a statement of the lease here and now.
@@ -223,6 +236,15 @@ class Grant:
                 raise violation
             return keep
 
+    def wait_again(self, lease: Lease) -> bool:
+        """It was woken with its neighbours, before its turn. False: its turn has come, or it is over."""
+        with self._claims:
+            if lease.standing is not LeaseState.WAITING:
+                return False
+            lease.waiter = self._port.waiter()
+            lease.woken = False
+            return True
+
     def withdraw(self, lease: Lease) -> bool:
         """Its caller gave up before it came. False: it has come."""
         with self._claims:
@@ -280,16 +302,19 @@ class Grant:
         while self.waiting and not self.over:
             lease = self.waiting.popleft()
             with self._claims:
-                if lease.waiter.done() or lease.standing is not LeaseState.WAITING:
+                gone = lease.waiter.done() and not lease.woken
+                if gone or lease.standing is not LeaseState.WAITING:
                     lease.standing = LeaseState.ROLLED_BACK
                     continue
                 lease.grant = self
                 lease.standing = LeaseState.ACTIVE
+                comes = lease.woken
             lease.granted = lease.last = monotonic()
             if self._together:
                 self._connection.run("SAVEPOINT lease")
             self.current = lease
-            self._port.settle([(lease, None, None)])
+            if not comes:
+                self._port.settle([(lease, None, None)])
             return
         self.over = True
         self._bell.ring()

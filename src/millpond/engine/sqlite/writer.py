@@ -72,6 +72,7 @@ class Writer:
         self._lock = threading.Lock()
         self._bell = Bell()
         self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
+        self._claims = threading.Lock()
         self._kicked = False
         self._closing = False
         self._give_up_at: float | None = None
@@ -390,6 +391,7 @@ class Writer:
             port=self._port,
             bell=self._bell,
             translate=self._host.translate,
+            claims=self._claims,
         )
         self.grant = grant
         self._phase(Phase.LEASE)
@@ -477,7 +479,7 @@ class Writer:
             call.committing = False
             if isinstance(call, Lease) and call.standing is not LeaseState.WAITING:
                 replies.append((call, None, self._lost_with(cause)))
-            elif not call.settled:
+            elif not call.settled or (isinstance(call, Lease) and call.woken):
                 again.append(call)
         self.reruns += len(again)
         with self._lock:
@@ -579,6 +581,9 @@ class Writer:
         if grant is not None:
             grant.over = True
         self._fail_all(error)
+        for call in self._in_hand:
+            if isinstance(call, Lease):
+                call.standing, call.cause = LeaseState.LOST, error
         self._port.settle([(call, None, error) for call in self._in_hand])
         self._in_hand = []
         if self.connection is not None and self.connection.db.in_transaction:
