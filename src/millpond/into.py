@@ -331,6 +331,9 @@ def _exactly(kind: type) -> Convert:
     return read
 
 
+_text = _exactly(str)
+
+
 def _to_int(value: Any) -> int:
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
@@ -368,7 +371,7 @@ def _to_time(value: Any) -> dt.time:
 
 
 def _to_uuid(value: Any) -> uuid.UUID:
-    return uuid.UUID(bytes=value) if isinstance(value, bytes) else uuid.UUID(value)
+    return uuid.UUID(bytes=value) if isinstance(value, bytes) else uuid.UUID(_text(value))
 
 
 def _to_decimal(value: Any) -> decimal.Decimal:

@@ -106,7 +106,7 @@ def lock_timeout(
             hint=_SHORTER, see="held-by-own-code",
             sql=sql, waited=waited_s, holder=holder, applied="no",
         )  # fmt: skip
-    lock = f"{waited} the write lock of {shorten(file, 30)}, held by"
+    lock = f"{waited} the write lock of {shorten(file, 26)}, held by"
     if holder.pid is None:
         return LockTimeout(
             headed(sql, f"{lock} a process that cannot be seen from here{held}"),
@@ -115,7 +115,7 @@ def lock_timeout(
             "their write transactions sooner, or give this call a longer timeout=.",
             sql=sql, waited=waited_s, holder=holder, applied="no",
         )  # fmt: skip
-    program = f" ({shorten(holder.program, 40)})" if holder.program else ""
+    program = f" ({shorten(holder.program, 36)})" if holder.program else ""
     primary = headed(sql, f"{lock} pid {holder.pid}{program}{held}")
     if holder.ours:
         return LockTimeout(

@@ -19,7 +19,7 @@ from millpond.errors import Error, Holder
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (DOCS / "reference" / "errors.md", DOCS / "zh-TW" / "reference" / "errors.md")
 
-SIMPLIFIED_OR_MAINLAND = ("數據庫", "線程", "默認", "內存", "隊列", "事務", "数据", "连接", "信息", "文件夾", "程序")
+SIMPLIFIED_OR_MAINLAND = ("數據庫", "線程", "默認", "內存", "隊列", "事務", "数据", "连接", "信息", "文件夾")
 """Words that Taiwan does not use for these things."""
 
 
@@ -210,17 +210,16 @@ def test_an_engine_conflict_can_be_warned() -> None:
 
 def test_each_primary_line_is_as_it_was_agreed() -> None:
     assert {name: str(error) for name, error in examples().items()} == {
-        "lock-timeout": "INSERT INTO message(author, body) VALUES (?, ... waited 5.00 s for the write lock of bot.db, "
+        "lock-timeout": "INSERT INTO message(author, body) VALUES (?, ?) waited 5.00 s for the write lock of bot.db, "
         "held by pid 4711 (python nightly_report.py) for 7.2 s",
-        "lock-timeout, unseen": "INSERT INTO message(author, body) VALUES (?, ... waited 5.00 s for the write lock of "
+        "lock-timeout, unseen": "INSERT INTO message(author, body) VALUES (?, ?) waited 5.00 s for the write lock of "
         "bot.db, held by a process that cannot be seen from here for 7.2 s",
-        "lock-timeout, two databases": "INSERT INTO message(author, body) VALUES (?, ... waited 5.00 s for the write "
+        "lock-timeout, two databases": "INSERT INTO message(author, body) VALUES (?, ?) waited 5.00 s for the write "
         "lock of bot.db, held by pid 4711",
         "held-by-own-code": "UPDATE user SET level = level + ? waited 5.00 s for the writer, held by "
         "bot.py:212 in award() for 4.8 s while it awaits httpx.get",
         "deadline": "SELECT * FROM message not done in 2.00 s: queue 1.62 s, lock 0.00 s, running 0.38 s",
-        "overloaded": "INSERT INTO message(author, body) VALUES (?, ... refused: 10,000 writes wait already "
-        "(max_queue)",
+        "overloaded": "INSERT INTO message(author, body) VALUES (?, ?) refused: 10,000 writes wait already (max_queue)",
         "inside-transaction": "db.execute(...) at bot.py:219 in award() inside the transaction opened at "
         "bot.py:212 in award()",
         "lease-expired": "transaction opened at bot.py:212 in award() was rolled back after 10.0 s (max_lease)",

@@ -750,3 +750,37 @@ def test_the_facts_of_what_is_not_there_are_gathered_too(tmp_path: Path) -> None
     assert not seen.folder_exists
     assert seen.free_bytes is None
     assert gather(str(tmp_path)).is_folder
+
+
+# The reference
+
+
+PAGES = [Path(__file__).parents[2] / "docs" / folder / "errors.md" for folder in ("reference", "zh-TW/reference")]
+
+
+def test_the_reference_prints_what_sqlite_is_translated_to(db: apsw.Connection, tmp_path: Path) -> None:
+    encrypted = tmp_path / "bot.db-encrypted" / "bot.db"
+    encrypted.parent.mkdir()
+    encrypted.write_bytes(random.Random(7).randbytes(8192))
+    too_much = apsw.FullError("database or disk is full")
+    raised = [
+        provoked(db, "SELECT auther FROM message"),
+        provoked(db, "SELECT 1 FROM mesage"),
+        provoked(db, "SELECT ?", "abc"),
+        provoked(db, "SELECT :a, :b", {"a": 1}),
+        provoked(db, "SELECT ?", (object(),)),
+        provoked(db, "SELEC 1"),
+        provoked(db, "INSERT INTO strict_one VALUES ('y', 'abc')"),
+        provoked(db, "INSERT INTO user(id, age) VALUES (1, 1)"),
+        provoked(db, "INSERT INTO user(age) VALUES (NULL)"),
+        provoked(db, "INSERT INTO user(age) VALUES (-1)"),
+        provoked(db, "INSERT INTO message(author) VALUES (7)", schema=SchemaWithKeys(db)),
+        translate(apsw.ReadOnlyError("x"), sql="INSERT INTO t", files=facts(folder_writable=False)),
+        translate(too_much, sql="INSERT INTO message(body) VALUES (zeroblob(9))", files=facts(free_bytes=4096)),
+        opened(tmp_path / "none" / "bot.db"),
+        opened(encrypted),
+    ]
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for error in raised:
+            assert f"{type(error).__name__}: {error}" in text

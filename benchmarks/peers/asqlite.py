@@ -1,0 +1,51 @@
+"""asqlite: its own pool of connections, WAL by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asqlite
+
+from benchmarks.harness import HEAVY, INSERT, READ, UPDATE
+
+
+class Asqlite:
+    mixed = False
+
+    async def open(self, path: str, full: bool, workers: int) -> None:
+        async def init(db: Any) -> None:
+            await db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+
+        self._pool = await asqlite.create_pool(path, init=init, timeout=5.0)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def read(self, key: int) -> Any:
+        async with self._pool.acquire() as db:
+            return await db.fetchone(READ, (key,))
+
+    async def heavy(self, key: int) -> Any:
+        async with self._pool.acquire() as db:
+            return await db.fetchall(HEAVY, (key, key))
+
+    async def transaction(self, key: int) -> None:
+        async with self._pool.acquire() as db:
+            await db.execute("BEGIN IMMEDIATE")
+            try:
+                await db.execute(INSERT, (key,))
+                await db.execute(UPDATE, (key,))
+            except BaseException:
+                await db.rollback()
+                raise
+            await db.commit()
+
+    write = transaction
+
+    async def single(self, key: int) -> None:
+        async with self._pool.acquire() as db:
+            await db.execute(UPDATE if self.mixed else INSERT, (key,))
+
+
+def make() -> Asqlite:
+    return Asqlite()

@@ -1,0 +1,74 @@
+"""The closed loop of systems without an event loop: threads over a connection each, or one loop alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.harness import KEYS, Scenario
+
+Act = Callable[[int], int]
+
+
+def run_threads(make: Callable[[], tuple[Act, Callable[[], None]]], scenario: Scenario, seconds: float) -> tuple[list[float], int, int]:
+    """Each worker is a thread with an act of its own; gives latencies (s), errors, writes done."""
+    latencies: list[float] = []
+    errors: list[BaseException] = []
+    wrote: list[int] = []
+    end = time.perf_counter() + seconds
+
+    def worker(number: int) -> None:
+        act, close = make()
+        key = number
+        mine: list[float] = []
+        done = 0
+        while (then := time.perf_counter()) < end:
+            key = (key * 7919 + 13) % KEYS
+            try:
+                done += act(key + 1)
+            except Exception as exc:
+                errors.append(exc)
+            else:
+                mine.append(time.perf_counter() - then)
+        latencies.extend(mine)
+        wrote.append(done)
+        close()
+
+    threads = [threading.Thread(target=worker, args=(i,)) for i in range(scenario.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return latencies, len(errors), sum(wrote)
+
+
+def act_of(scenario: Scenario, peer: Any) -> Act:
+    """The scenario's act on an object with read, write, single and heavy."""
+
+    def mixed(key: int) -> int:
+        dice = key % 20
+        if dice < 14:
+            peer.read(key)
+            return 0
+        if dice < 19:
+            peer.single(key)
+            return 1
+        peer.heavy(key)
+        return 0
+
+    def counted(method: Callable[[int], Any], number: int) -> Act:
+        def act(key: int) -> int:
+            method(key)
+            return number
+
+        return act
+
+    return {
+        "read": counted(peer.read, 0),
+        "write": counted(peer.write, 1),
+        "transaction": counted(peer.write, 1),
+        "single": counted(peer.single, 1),
+        "mixed": mixed,
+    }[scenario.name]

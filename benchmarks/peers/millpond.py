@@ -1,0 +1,44 @@
+"""Millpond with its defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.harness import HEAVY, INSERT, READ, UPDATE
+from millpond import Database, Settings, Transaction
+
+
+class Millpond:
+    mixed = False
+
+    async def open(self, path: str, full: bool, workers: int) -> None:
+        self._db = Database(path, Settings(durability="full" if full else "normal"))
+        await self._db.open()
+
+    async def close(self) -> None:
+        await self._db.close()
+
+    async def read(self, key: int) -> Any:
+        return await self._db.fetch_one(READ, (key,))
+
+    async def heavy(self, key: int) -> Any:
+        return await self._db.fetch_all(HEAVY, (key, key))
+
+    async def write(self, key: int) -> None:
+        def both(tx: Transaction) -> None:
+            tx.execute(INSERT, (key,))
+            tx.execute(UPDATE, (key,))
+
+        await self._db.write(both)
+
+    async def transaction(self, key: int) -> None:
+        async with self._db.transaction() as tx:
+            await tx.execute(INSERT, (key,))
+            await tx.execute(UPDATE, (key,))
+
+    async def single(self, key: int) -> None:
+        await self._db.execute(UPDATE if self.mixed else INSERT, (key,))
+
+
+def make() -> Millpond:
+    return Millpond()
