@@ -45,10 +45,11 @@ def load(explicit: Settings | Mapping[str, Any] | None, environ: Mapping[str, st
             Settings.of({key: values[key]}, source=name)
             sources.append(name)
     if explicit:
+        Settings.of(explicit, source="the mapping given")
         values.update(explicit)
         sources.append("the mapping given")
     # Each is right by itself; together they may still contradict each other.
-    return Settings.of(values, source=" and ".join(sources))
+    return Settings.of(values, source=", ".join(sources))
 
 
 def _file(start: Path) -> tuple[Path, dict[str, Any]] | None:

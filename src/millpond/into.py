@@ -273,7 +273,7 @@ def _reader(hint: Any) -> _Reader:
         hint = hint.__supertype__
     origin = get_origin(hint)
     if origin is Union or origin is types.UnionType:
-        return _union([_reader(member) for member in get_args(hint) if member is not types.NoneType], get_args(hint))
+        return _optional([_reader(member) for member in get_args(hint) if member is not types.NoneType])
     if origin is Literal:
         return _Reader(types.NoneType, _one_of(get_args(hint)))
     plain = origin or hint
@@ -290,11 +290,9 @@ def _reader(hint: Any) -> _Reader:
     return _Reader(plain, _exactly(plain))
 
 
-def _union(readers: list[_Reader], members: tuple[Any, ...]) -> _Reader:
-    if len(readers) != 1:
-        return _LEFT  # which of them is meant cannot be known
-    if len(members) == 1 or readers[0] is _LEFT:
-        return readers[0]
+def _optional(readers: list[_Reader]) -> _Reader:
+    if len(readers) != 1 or readers[0] is _LEFT:
+        return _LEFT  # which of several is meant cannot be known
     kind, convert = readers[0]
     return _Reader(kind, lambda value: None if value is None else convert(value))
 

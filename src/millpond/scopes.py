@@ -7,6 +7,7 @@ import types
 import warnings
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from millpond import errors
@@ -46,19 +47,18 @@ class TransactionScope:
     the block, or a cancel, undoes all of it. It belongs to this object, not to a task: `gather` inside is safe.
     """
 
+    _lease: Lease | None = None
+    _grant: Grant | None = None
+    _savepoints = 0
+    _turn = 0
+
     def __init__(
         self, db: Database, timeout: float | None, priority: Priority, durability: Any, code: Any, line: int
     ) -> None:
         self._db = db
-        self._timeout = timeout
-        self._priority = priority
-        self._durability = durability
+        self._terms = (timeout, priority, durability)
         self._code = code
         self._line = line
-        self._lease: Lease | None = None
-        self._grant: Grant | None = None
-        self._savepoints = 0
-        self._turn = 0
 
     def __repr__(self) -> str:
         standing = self._lease.standing.value if self._lease is not None else "not begun"
@@ -73,7 +73,7 @@ class TransactionScope:
             )
         port = db._port
         known = engine.places.at(self._code, self._line)
-        terms = db._terms(self._timeout, self._priority, self._durability)
+        terms = db._terms(*self._terms)
         lease = Lease(self._code, self._line, known, terms)
         db._submit(engine, lease, "transaction")
         self._lease = lease
@@ -88,7 +88,8 @@ class TransactionScope:
                 lease.grant.end(lease, keep=False)  # it came just as its caller was cancelled
             raise
         self._grant = lease.grant
-        holding.set((*holding.get(), lease))
+        held = holding.get()
+        holding.set((*held, lease) if held else (lease,))
         self._turn = port.turn()
         return self
 
@@ -102,7 +103,8 @@ class TransactionScope:
         assert lease is not None
         assert grant is not None
         self._grant = None
-        holding.set(tuple(one for one in holding.get() if one is not lease))
+        held = holding.get()
+        holding.set(() if held == (lease,) else tuple(one for one in held if one is not lease))
         keep = error is None
         if grant.busy:
             operation = grant.send(lambda: grant.end(lease, keep=keep))
@@ -113,7 +115,7 @@ class TransactionScope:
             engine = self._db._engine
             assert engine is not None
             lease.submitted = lease.last
-            lease.timeout_s = self._db._seconds(self._timeout)
+            lease.timeout_s = self._db._seconds(self._terms[0])
             lease.deadline = lease.last + lease.timeout_s
             await self._db._answer(engine, lease)
 
@@ -262,11 +264,15 @@ class TransactionScope:
         grant = self._grant
         assert grant is not None
         operation = grant.send(run)
+        sent = monotonic()
         try:
             return await operation.waiter
         except asyncio.CancelledError:
             grant.stop(operation, is_read=profile is not None and profile.is_read)
             raise
+        finally:
+            if self._lease is not None:
+                self._lease.sent_s += monotonic() - sent  # the database's time, not the holder's
 
 
 class Savepoint:

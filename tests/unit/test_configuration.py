@@ -130,7 +130,8 @@ def test_an_empty_variable_counts_as_not_set(home: Path, text: str) -> None:
         ("MILLPOND_MAX_QUEUE", "many", "MILLPOND_MAX_QUEUE='many' is not a whole number"),
         ("MILLPOND_MAX_QUEUE", "1.5", "MILLPOND_MAX_QUEUE='1.5' is not a whole number"),
         ("MILLPOND_TIMEOUT_S", "5s", "MILLPOND_TIMEOUT_S='5s' is not a number"),
-        ("MILLPOND_TIMEOUT_S", "inf", "MILLPOND_TIMEOUT_S: timeout_s=inf: must be a number from 0.001 to 86,400 (seconds)"),
+        ("MILLPOND_TIMEOUT_S", "inf",
+         "MILLPOND_TIMEOUT_S: timeout_s=inf: must be a number from 0.001 to 86,400 (seconds)"),
         ("MILLPOND_FOREIGN_KEYS", "maybe", "MILLPOND_FOREIGN_KEYS='maybe' is neither true nor false"),
         ("MILLPOND_DURABILITY", "FULL", "MILLPOND_DURABILITY: durability='FULL': must be one of 'full', 'normal'"),
         ("MILLPOND_MAX_CONNECTIONS", "99",
@@ -236,10 +237,10 @@ def test_sources_that_contradict_each_other_are_all_named(home: Path) -> None:
     (home / "millpond.toml").write_text("max_connections = 3\n")
     error = refusal({"timeout_s": 5}, {"MILLPOND_MIN_CONNECTIONS": "10"}, home)
     assert str(error) == (
-        "millpond.toml and MILLPOND_MIN_CONNECTIONS and the mapping given: "
-        "min_connections=10 is more than max_connections=3"
+        "millpond.toml, MILLPOND_MIN_CONNECTIONS, the mapping given: min_connections=10 is more than max_connections=3"
     )
 
 
 def test_a_wrong_mapping_is_told_as_such(home: Path) -> None:
+    (home / "millpond.toml").write_text("max_connections = 3\n")
     assert str(refusal({"max_size": 5}, start=home)).startswith("the mapping given: unknown setting max_size;")

@@ -241,6 +241,7 @@ UserId = typing.NewType("UserId", int)
         (typing.Optional[Colour], "red", Colour.RED),  # noqa: UP045  # the older way of writing it
         (typing.Union[dt.date, None], None, None),  # noqa: UP007  # the older way of writing it
         (int | str, "either", "either"),
+        (typing.Any | None, None, None),
         (typing.Literal["a", "b"], "b", "b"),
         (UserId, 7, 7),
         (typing.Annotated[int, "of a user"], 7, 7),
@@ -433,6 +434,7 @@ def test_pydantic_converts_by_its_own_rules() -> None:
     class Event(pydantic.BaseModel):
         id: int = pydantic.Field(alias="eventId")
         sent: dt.datetime = pydantic.Field(validation_alias=pydantic.AliasChoices("sent", "sent_at"))
+        first: int = pydantic.Field(0, validation_alias=pydantic.AliasPath("numbers", 0))
         tags: pydantic.Json[list[str]] = []
 
     made = maker(Event, ("eventId", "sent_at", "tags"))

@@ -130,8 +130,9 @@ def test_what_needs_no_setting_is_explained(name: str, said: str) -> None:
 
 
 def test_a_name_like_no_other_gets_the_list() -> None:
-    with pytest.raises(SettingsError, match="^unknown setting zzzzzz$") as error:
+    with pytest.raises(SettingsError, match="unknown setting zzzzzz") as error:
         Settings.of({"zzzzzz": 1})
+    assert "did you mean" not in str(error.value)
     assert all(name in str(error.value.hint) for name in FIELDS)
 
 
@@ -181,7 +182,7 @@ def test_settings_are_frozen_and_have_no_other_attributes() -> None:
 
 def test_settings_are_given_by_name() -> None:
     with pytest.raises(TypeError):
-        Settings(2, 20)  # type: ignore[misc]  # wrong on purpose
+        Settings(2, 20)  # type: ignore[call-arg]  # wrong on purpose
 
 
 def test_the_signature_shows_the_fields() -> None:

@@ -44,19 +44,19 @@ class FairQueue(Generic[T]):
     are swept out before they outnumber the living.
     """
 
-    __slots__ = ("_dead", "_found", "_heaps", "_last", "_seq", "_size", "_virtual")
+    __slots__ = ("_dead", "_found", "_heaps", "_last", "_seq", "size", "_virtual")
 
     def __init__(self) -> None:
         self._heaps: tuple[list[tuple[int, int, T]], ...] = ([], [], [], [])
         self._virtual = [0, 0, 0, 0]
         self._last: dict[tuple[int, Hashable], int] = {}
         self._seq = 0
-        self._size = 0
+        self.size = 0
         self._dead = 0
         self._found: list[tuple[int, int, T]] | None = None
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[T]:
         for heap in self._heaps:
@@ -73,8 +73,8 @@ class FairQueue(Generic[T]):
         member.queued = True
         heappush(self._heaps[cls], (tag, self._seq, member))
         self._found = None
-        self._size += 1
-        if len(self._last) > 1024 + 4 * self._size:
+        self.size += 1
+        if len(self._last) > 1024 + 4 * self.size:
             self._forget_idle_callers()
 
     def peek(self) -> T | None:
@@ -91,7 +91,7 @@ class FairQueue(Generic[T]):
         tag, _, member = heappop(heap)
         self._virtual[member.priority] = tag - 1
         member.queued = False
-        self._size -= 1
+        self.size -= 1
         return member
 
     def remove(self, member: T) -> bool:
@@ -99,10 +99,10 @@ class FairQueue(Generic[T]):
         if not member.queued:
             return False
         member.queued = False
-        self._size -= 1
+        self.size -= 1
         self._found = None
         self._dead += 1
-        if self._dead > 64 + self._size:
+        if self._dead > 64 + self.size:
             self._sweep()
         return True
 

@@ -11,6 +11,9 @@ MOST = 16
 SLOW_COSTS = 4
 LEAST = -64
 LIMIT = 1_000
+UNKNOWN_S = 0.0002
+COST_FADES = 1.02
+"""What a lease takes is the fading minimum of what was seen: a busy machine makes any of them look long."""
 
 
 class Place:
@@ -21,10 +24,10 @@ class Place:
     machine is forgiven, and a line that awaits the network is found out within a few leases.
     """
 
-    __slots__ = ("_points", "mean_s")
+    __slots__ = ("_points", "cost_s")
 
     def __init__(self) -> None:
-        self.mean_s = QUICK_S
+        self.cost_s = UNKNOWN_S
         self._points = 0
 
     @property
@@ -33,7 +36,8 @@ class Place:
 
     def ended(self, held_s: float, *, awaited: bool = True) -> None:
         """A lease of this line was held for `held_s` seconds. awaited: something else ran in between."""
-        self.mean_s += (held_s - self.mean_s) * 0.2
+        faded = self.cost_s * COST_FADES
+        self.cost_s = held_s if held_s < faded else faded
         if held_s <= QUICK_S or not awaited:
             self._points = min(MOST, self._points + 1)
         else:

@@ -58,6 +58,7 @@ class Lease(WriteCall):
     granted = 0.0
     last = 0.0
     statements = 0
+    sent_s = 0.0
     warned = False
     woken = False
     abandoned = False
@@ -69,7 +70,7 @@ class Lease(WriteCall):
         self._line = line
         self.known = known
         self.shares = known.shares
-        self.cost_s = known.mean_s
+        self.cost_s = known.cost_s
 
     @property
     def place(self) -> str:
@@ -230,7 +231,7 @@ class Grant:
                 self.ended.append(lease)
             else:
                 self._undo(lease, LeaseState.ROLLED_BACK)
-            lease.known.ended(monotonic() - lease.granted, awaited=awaited)
+            lease.known.ended(monotonic() - lease.granted - lease.sent_s, awaited=awaited)
             self._next()
             if violation is not None:
                 raise violation
