@@ -39,9 +39,7 @@ imports: ## the layers of the house
 
 public-types: ## pyright: are all public names typed for users?
 	@scripts/environment dev
-	@rm -rf build/types && $(BIN)/python -m venv --without-pip build/types # pyright judges what is installed, not links to it
-	@$(BIN)/pip --quiet --disable-pip-version-check --python build/types/bin/python install .
-	@$(BIN)/pyright --pythonpath build/types/bin/python --verifytypes millpond --ignoreexternal
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes millpond --ignoreexternal
 
 format: ## let ruff write what it can
 	@scripts/environment dev

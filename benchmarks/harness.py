@@ -25,7 +25,17 @@ from typing import Any, Protocol
 
 KEYS = 10_000
 TICK_S = 0.01
-SYSTEMS = ("raw", "raw-grouped", "sqlite3", "aiosqlite", "aiosqlitepool", "asqlite", "sqlalchemy", "millpond", "millpond-sync")
+SYSTEMS = (
+    "raw",
+    "raw-grouped",
+    "sqlite3",
+    "aiosqlite",
+    "aiosqlitepool",
+    "asqlite",
+    "sqlalchemy",
+    "millpond",
+    "millpond-sync",
+)
 
 
 class System(Protocol):
@@ -216,10 +226,10 @@ db.executemany("INSERT INTO item(id, name) VALUES (?, ?)", ((i, f"item {i}") for
 db.execute("COMMIT")
 """
 COUNT = """
-import sys, apsw
+import json, sys, apsw
 db = apsw.Connection(sys.argv[1])
-print(db.execute("SELECT (SELECT count(*) FROM log), (SELECT total(n) FROM item), (SELECT integrity_check FROM "
-                 "pragma_integrity_check)").fetchall()[0])
+print(json.dumps(db.execute("SELECT (SELECT count(*) FROM log), (SELECT total(n) FROM item), "
+                 "(SELECT integrity_check FROM pragma_integrity_check)").fetchall()[0]))
 """
 
 
@@ -230,7 +240,7 @@ def prepare(path: str) -> None:
 def verify(path: str, acknowledged: int, scenario: Scenario) -> int:
     """Ask another process what is in the file: acknowledged writes that are missing, or half there."""
     out = subprocess.run([sys.executable, "-c", COUNT, path], check=True, capture_output=True, text=True).stdout
-    logged, total, verdict = eval(out)
+    logged, total, verdict = json.loads(out)
     if verdict != "ok":
         raise RuntimeError(f"integrity_check: {verdict}")
     if scenario.name == "read":
@@ -308,7 +318,9 @@ async def closed_loop(peer: System, path: str, scenario: Scenario, seconds: floa
 
 
 def report(latencies: list[float], seconds: float, late: float | None, errors: int, wrote: int) -> None:
-    print(json.dumps({"latencies": latencies, "seconds": seconds, "late_p99_ms": late, "errors": errors, "wrote": wrote}))
+    print(
+        json.dumps({"latencies": latencies, "seconds": seconds, "late_p99_ms": late, "errors": errors, "wrote": wrote})
+    )
 
 
 Act = Callable[[System, int], Awaitable[int]]

@@ -19,7 +19,8 @@ async def main():
     async with Database(sys.argv[1], Settings(min_connections=20)) as db:
         for _ in range(20):
             await db.fetch_all("SELECT count(*), max(name) FROM item")
-        await asyncio.gather(*(db.write(lambda tx: tx.execute("UPDATE item SET n = n + 1 WHERE id = 1")) for _ in range(100)))
+        add = lambda tx: tx.execute("UPDATE item SET n = n + 1 WHERE id = 1")
+        await asyncio.gather(*(db.write(add) for _ in range(100)))
         status = dict(line.split(":", 1) for line in open("/proc/self/status"))
         print(db.stats().connections, int(status["VmRSS"].split()[0]) / 1024)
 asyncio.run(main())

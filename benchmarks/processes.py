@@ -6,7 +6,10 @@ QUESTION = Question(
     "processes",
     [Scenario("write", processes=4), Scenario("transaction", processes=4)],
     systems=("sqlite3", "aiosqlite", "asqlite", "millpond"),
-    ratios=[("write FULL 4 processes", "millpond", "aiosqlite"), ("transaction FULL 4 processes", "millpond", "aiosqlite")],
+    ratios=[
+        ("write FULL 4 processes", "millpond", "aiosqlite"),
+        ("transaction FULL 4 processes", "millpond", "aiosqlite"),
+    ],
 )
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import asqlite
@@ -13,8 +14,8 @@ class Asqlite:
     mixed = False
 
     async def open(self, path: str, full: bool, workers: int) -> None:
-        async def init(db: Any) -> None:
-            await db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+        def init(db: sqlite3.Connection) -> None:
+            db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
 
         self._pool = await asqlite.create_pool(path, init=init, timeout=5.0)
 

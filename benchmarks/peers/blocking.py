@@ -12,7 +12,9 @@ from benchmarks.harness import KEYS, Scenario
 Act = Callable[[int], int]
 
 
-def run_threads(make: Callable[[], tuple[Act, Callable[[], None]]], scenario: Scenario, seconds: float) -> tuple[list[float], int, int]:
+def run_threads(
+    make: Callable[[], tuple[Act, Callable[[], None]]], scenario: Scenario, seconds: float
+) -> tuple[list[float], int, int]:
     """Each worker is a thread with an act of its own; gives latencies (s), errors, writes done."""
     latencies: list[float] = []
     errors: list[BaseException] = []

@@ -22,9 +22,7 @@ def lock_held(path: Path | str, sql: str = "BEGIN IMMEDIATE") -> Iterator[subpro
         f"import apsw, sys; c = apsw.Connection({str(path)!r}); c.execute({sql!r}); "
         "print('held', flush=True); sys.stdin.read(); c.execute('ROLLBACK')"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -39,5 +37,9 @@ def lock_held(path: Path | str, sql: str = "BEGIN IMMEDIATE") -> Iterator[subpro
 def run(code: str, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     """Run a script in another process."""
     return subprocess.run(
-        [sys.executable, "-W", "always", "-c", code, *args], capture_output=True, text=True, timeout=timeout, check=False
+        [sys.executable, "-W", "always", "-c", code, *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )

@@ -110,7 +110,9 @@ async def test_a_conflict_clause_of_one_does_not_touch_the_others(db: Database, 
             "FROM (SELECT 2 AS value UNION ALL SELECT 3)"
         )
 
-    found = await asyncio.gather(*(good(i) for i in range(12)), bad(), *(good(i) for i in range(12, 24)), return_exceptions=True)
+    found = await asyncio.gather(
+        *(good(i) for i in range(12)), bad(), *(good(i) for i in range(12, 24)), return_exceptions=True
+    )
     assert [i for i, e in enumerate(found) if e is not None] == [12]
     assert isinstance(found[12], millpond.UniqueViolation)
     assert await db.fetch_value("SELECT count(*) FROM user") == 25
@@ -138,9 +140,7 @@ async def test_a_function_that_ends_the_transaction_fails_alone(db: Database) ->
     def good(tx: millpond.Transaction) -> None:
         tx.execute("INSERT INTO user(name) VALUES (lower(hex(randomblob(8))))")
 
-    found = await asyncio.gather(
-        *(db.write(deadly if i == 7 else good) for i in range(20)), return_exceptions=True
-    )
+    found = await asyncio.gather(*(db.write(deadly if i == 7 else good) for i in range(20)), return_exceptions=True)
     assert [i for i, e in enumerate(found) if isinstance(e, BaseException)] == [7]
     assert isinstance(found[7], millpond.UniqueViolation)
     assert await db.fetch_value("SELECT count(*) FROM user") == 20
@@ -155,9 +155,24 @@ async def test_a_function_that_raises_is_undone_and_its_own_error_comes_out(db: 
         tx.execute("DELETE FROM user")
         raise Mine
 
-    found = await asyncio.gather(db.write(fails), db.execute("INSERT INTO user(name) VALUES ('b')"), return_exceptions=True)
+    found = await asyncio.gather(
+        db.write(fails), db.execute("INSERT INTO user(name) VALUES ('b')"), return_exceptions=True
+    )
     assert isinstance(found[0], Mine)
     assert await db.fetch_value("SELECT count(*) FROM user") == 2
+
+
+async def test_a_function_can_catch_what_its_statement_raised(db: Database) -> None:
+    def careful(tx: millpond.Transaction) -> str:
+        try:
+            tx.execute("INSERT INTO user(name) VALUES ('ada')")
+        except millpond.UniqueViolation as exc:
+            return type(exc).__name__
+        return "none"
+
+    assert await db.write(careful) == "UniqueViolation"
+    with pytest.raises(millpond.ParameterError):
+        await db.write(lambda tx: tx.execute("INSERT INTO user(name) VALUES (:a)", {"b": 1}))
 
 
 async def test_a_function_that_uses_tx_after_its_end_is_told(db: Database) -> None:
@@ -187,7 +202,9 @@ async def test_a_transaction_typed_by_hand_inside_a_function_is_refused_and_undo
 
 async def test_a_script_that_fails_leaves_nothing(db: Database) -> None:
     with pytest.raises(millpond.NoSuchTable):
-        await db.execute_script("INSERT INTO user(name) VALUES ('b'); CREATE TABLE x(a); INSERT INTO nowhere VALUES (1)")
+        await db.execute_script(
+            "INSERT INTO user(name) VALUES ('b'); CREATE TABLE x(a); INSERT INTO nowhere VALUES (1)"
+        )
     assert await db.fetch_value("SELECT count(*) FROM user") == 1
     with pytest.raises(millpond.NoSuchTable):
         await db.fetch_all("SELECT * FROM x")
@@ -246,7 +263,10 @@ async def test_a_deferred_violation_at_the_end_of_a_transaction_is_its_own(db: D
 
 async def test_whatever_method_is_used_the_statement_decides_the_route(db: Database) -> None:
     assert await db.fetch_all("INSERT INTO user(name) VALUES ('r') RETURNING name") == [("r",)]
-    assert await db.fetch_value("WITH w AS (SELECT 'cte' AS n) INSERT INTO user(name) SELECT n FROM w RETURNING name") == "cte"
+    assert (
+        await db.fetch_value("WITH w AS (SELECT 'cte' AS n) INSERT INTO user(name) SELECT n FROM w RETURNING name")
+        == "cte"
+    )
     assert (await db.execute("SELECT * FROM user")).rowcount == -1
     assert await db.fetch_value("PRAGMA user_version") == 0
     await db.execute("PRAGMA user_version = 7")

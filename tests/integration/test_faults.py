@@ -1,4 +1,4 @@
-"""Faults and life: cancels, timeouts, locks, files, closing, processes. Each gets its error; neighbours are unharmed."""
+"""Faults and life: cancels, timeouts, locks, files, closing, processes. Each gets its error; nobody else is harmed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
 async def until(holds: Callable[[], object]) -> None:
     """Wait for an event that has no handle."""
     async with asyncio.timeout(10):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
             await asyncio.sleep(0.001)
 
 
@@ -202,7 +202,10 @@ async def test_a_transaction_is_taken_back_though_the_loop_hangs(tmp_path: Path)
         with pytest.raises(millpond.LeaseExpired):
             async with db.transaction() as tx:
                 await tx.execute("INSERT INTO t(name) VALUES ('held')")
-                code = f"import apsw; c = apsw.Connection({str(tmp_path / 'a.db')!r}); c.set_busy_timeout(5000); c.execute(\"INSERT INTO t(name) VALUES ('foreign')\")"
+                code = (
+                    f"import apsw; c = apsw.Connection({str(tmp_path / 'a.db')!r}); c.set_busy_timeout(5000); "
+                    "c.execute(\"INSERT INTO t(name) VALUES ('foreign')\")"
+                )
                 subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
                 await tx.execute("INSERT INTO t(name) VALUES ('more')")
         assert await names(db) == ["foreign"]
@@ -287,7 +290,9 @@ async def test_a_file_at_its_page_limit_fails_writes_and_serves_reads(db: Databa
 async def test_a_full_volume_fails_writes_and_they_resume_by_themselves(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(volume)], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(volume)], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("this sandbox does not allow mounting")
     try:
@@ -344,9 +349,8 @@ async def test_a_newer_file_format_is_told_at_opening(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[18] = content[19] = 9
     path.write_bytes(content)
-    with pytest.raises(millpond.Error) as caught:
+    with pytest.raises(millpond.NotSupportedError, match="newer"):
         await Database(path).open()
-    assert isinstance(caught.value, (millpond.ReadOnlyDatabase, millpond.DatabaseCorrupt))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving up root needs root")

@@ -33,6 +33,12 @@ def test_the_queue_keeps_its_promises_in_every_life() -> None:
     assert refused or LIVES < 100
 
 
+def test_seeds_that_once_failed_pass() -> None:
+    """3217653833: a lease that was set aside did not count towards the limit."""
+    for seed in (3217653833,):
+        World(seed).live(STEPS)
+
+
 class NoLimit(WriteQueue):
     def submit(self, job: WriteJob, now: float) -> Refused | None:
         self.limit += 1
@@ -138,7 +144,8 @@ class ForgetsLeases(WriteQueue):
     "planted",
     [
         NoLimit, LateRuns, ForgetsSync, IgnoresFull, NoBudget, NoBatchLimit, LosesSurvivors,
-        RunsSurvivorsTogether, CancelDoesNothing, LastInFirstOut, LeasesInCompany, ForgetsLeases, NoTurns, StrictPriorities,
+        RunsSurvivorsTogether, CancelDoesNothing, LastInFirstOut, LeasesInCompany, ForgetsLeases,
+        NoTurns, StrictPriorities,
     ],
 )  # fmt: skip
 def test_a_planted_bug_is_found(planted: Callable[[int, int, float], WriteQueue]) -> None:

@@ -1,4 +1,4 @@
-"""A made-up writer around the real queue: callers, cancels, poison, lost transactions, kill -9, and a disk that is a set.
+"""A made-up writer around the real queue: callers, cancels, poison, lost transactions, kill -9, a disk that is a set.
 
 After each step the world checks what `WriteQueue` promises. Everything comes from one seed, the probabilities too
 (swarm testing: Groce et al. 2012), so that each life has its own habits.

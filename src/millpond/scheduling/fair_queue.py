@@ -44,7 +44,7 @@ class FairQueue(Generic[T]):
     are swept out before they outnumber the living.
     """
 
-    __slots__ = ("_dead", "_found", "_heaps", "_last", "_seq", "size", "_virtual")
+    __slots__ = ("_dead", "_found", "_heaps", "_last", "_seq", "_virtual", "size")
 
     def __init__(self) -> None:
         self._heaps: tuple[list[tuple[int, int, T]], ...] = ([], [], [], [])

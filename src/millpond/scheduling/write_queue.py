@@ -136,7 +136,7 @@ class WriteQueue:
 
     def submit(self, job: WriteJob, now: float) -> Refused | None:
         """Take a job in, or say that the queue is full."""
-        if self._queue.size + len(self._again) >= self.limit and len(self) >= self.limit:
+        if self._queue.size + len(self._again) + (self._due is not None) >= self.limit:
             return Refused(len(self), self.limit, self.oldest_s(now))
         job.submitted = now
         job.state = State.WAITING

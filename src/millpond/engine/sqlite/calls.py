@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import apsw
+
 from millpond import errors
 from millpond.engine.sqlite.connection import Connection, ExecuteResult, Parameters, Shape
 from millpond.scheduling.write_queue import WriteJob
@@ -16,6 +18,8 @@ __all__ = [
     "StatementWrite", "Terms", "Transaction", "WriteCall", "WriterOnly",
 ]  # fmt: skip
 
+ENGINE_ERRORS = (apsw.Error, TypeError, ValueError, KeyError, OverflowError)
+"""What apsw raises, and what Python raises while it binds parameters."""
 UNKNOWN_COST_S = 0.00003
 ROW_COST_S = 0.000003
 """Predicted seconds in the writer, before a statement's own are known."""
@@ -272,7 +276,7 @@ class Transaction:
     Every statement belongs to one atomic piece of work. It is over when the function returns.
     """
 
-    __slots__ = ("_connection", "_guard", "_lookup", "_over", "_script_on")
+    __slots__ = ("_connection", "_guard", "_lookup", "_over", "_script_on", "_translate")
 
     def __init__(
         self,
@@ -280,11 +284,13 @@ class Transaction:
         lookup: Callable[[Connection, str], Profile],
         guard: Callable[[Profile, str], None],
         script_on: Callable[[Connection, str, str], None],
+        translate: Callable[[BaseException, str | None], BaseException],
     ) -> None:
         self._connection = connection
         self._lookup = lookup
         self._guard = guard
         self._script_on = script_on
+        self._translate = translate
         self._over = False
 
     def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
@@ -295,12 +301,18 @@ class Transaction:
     def execute_many(self, sql: str, rows: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement once per row of parameters."""
         profile = self._profile(sql)
-        return self._connection.many(profile, rows)
+        try:
+            return self._connection.many(profile, rows)
+        except ENGINE_ERRORS as exc:
+            raise self._translate(exc, sql) from exc
 
     def execute_script(self, sql: str) -> None:
         """Run several statements."""
         self._check()
-        self._script_on(self._connection, sql, "tx")
+        try:
+            self._script_on(self._connection, sql, "tx")
+        except ENGINE_ERRORS as exc:
+            raise self._translate(exc, sql) from exc
 
     def fetch_all(self, sql: str, params: Parameters = None) -> list[Any]:
         """All rows."""
@@ -321,7 +333,10 @@ class Transaction:
         self._over = True
 
     def _run(self, sql: str, params: Parameters, shape: Shape) -> Any:
-        return self._connection.query(self._profile(sql), params, shape)
+        try:
+            return self._connection.query(self._profile(sql), params, shape)
+        except ENGINE_ERRORS as exc:
+            raise self._translate(exc, sql) from exc
 
     def _profile(self, sql: str) -> Profile:
         self._check()

@@ -191,7 +191,7 @@ class Engine:
 
     def transaction_on(self, connection: Connection) -> Transaction:
         """The `tx` that a function given to `write` gets."""
-        return Transaction(connection, self.profile_on, self.guard_inside, self.script_on)
+        return Transaction(connection, self.profile_on, self.guard_inside, self.script_on, self.translate)
 
     @property
     def writer_connection(self) -> Connection:
@@ -438,7 +438,8 @@ class Engine:
 
     def columns(self, table: str) -> Sequence[str]:
         """The columns of a table, for error texts."""
-        return self._schema().get(table.lower(), [])
+        wanted = table.lower()
+        return next((columns for name, columns in self._schema().items() if name.lower() == wanted), [])
 
     def tables(self) -> Sequence[str]:
         """The tables and views there are, for error texts."""

@@ -51,8 +51,10 @@ class Session:
     what, place: for people. ended: called in the lane's thread when it is given back.
     """
 
-    __slots__ = ("_lane", "caller", "deadline", "given_back", "given_up", "last", "place", "priority", "queued", "submitted",
-                 "timeout_s", "waiter", "what")  # fmt: skip
+    __slots__ = (
+        "_lane", "caller", "deadline", "given_back", "given_up", "last", "place", "priority", "queued", "submitted",
+        "timeout_s", "waiter", "what",
+    )  # fmt: skip
 
     def __init__(
         self, waiter: Any, what: str, place: str, *, deadline: float, priority: int, caller: Any, submitted: float

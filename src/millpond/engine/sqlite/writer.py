@@ -326,7 +326,7 @@ class Writer:
             self._host.emit(
                 lambda: events.BatchCommitted(
                     committed, len(done), full, begun - started, worked - begun, committed - worked
-                )  # fmt: skip
+                )
             )
         replies += [(call, call.result, None) for call in done]
         if self._schema_touched:
