@@ -63,7 +63,7 @@ async def test_a_wrong_statement_gets_its_own_error(
     db: Database, sql: str, params: object, kind: type[millpond.Error], text: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        await db.execute(sql, params)  # type: ignore[arg-type]
+        await db.execute(sql, params)
     line = str(caught.value)
     assert text in line, line
     assert "\n" not in line
@@ -326,11 +326,11 @@ async def test_wrong_terms_are_refused_at_once(db: Database) -> None:
     with pytest.raises(millpond.ProgrammingError, match="timeout"):
         await db.fetch_all("SELECT 1", timeout=-1)
     with pytest.raises(millpond.ProgrammingError, match="durability"):
-        await db.execute("DELETE FROM user", durability="maybe")  # type: ignore[arg-type]
+        await db.execute("DELETE FROM user", durability="maybe")
     with pytest.raises(millpond.ProgrammingError, match="priority"):
-        await db.execute("DELETE FROM user", priority=9)  # type: ignore[arg-type]
+        await db.execute("DELETE FROM user", priority=9)
     with pytest.raises(millpond.ProgrammingError, match="function"):
-        await db.write("no function")  # type: ignore[arg-type]
+        await db.write("no function")
     with pytest.raises(millpond.ProgrammingError, match="text"):
-        await db.fetch_all(5)  # type: ignore[call-overload]
+        await db.fetch_all(5)
     assert await db.fetch_value("SELECT count(*) FROM user") == 1

@@ -47,7 +47,7 @@ def writer_phase(db: Database) -> str:
 
 
 async def insert(db: Database, name: str, **how: object) -> None:
-    await db.execute("INSERT INTO t(name) VALUES (?)", (name,), **how)  # type: ignore[arg-type]
+    await db.execute("INSERT INTO t(name) VALUES (?)", (name,), **how)
 
 
 async def names(db: Database) -> list[str]:
@@ -501,8 +501,17 @@ with Database({str(tmp_path / "a.db")!r}) as db:
 
 
 def test_kill_9_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    kill_and_count(tmp_path / "a.db", cycles=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kill_9_again_and_again_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    kill_and_count(tmp_path / "a.db", cycles=60)
+
+
+def kill_and_count(path: Path, cycles: int) -> None:
     """Each acknowledged write is printed to a pipe, which outlives the process."""
-    path = tmp_path / "a.db"
     code = f"""
 import asyncio, os, sys, millpond
 async def main():
@@ -527,7 +536,7 @@ async def main():
 asyncio.run(main())
 """
     acknowledged: set[str] = set()
-    for cycle in range(int(os.environ.get("KILL_CYCLES", "5"))):
+    for cycle in range(cycles):
         process = subprocess.Popen([sys.executable, "-c", code, str(cycle)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         seen = []
@@ -660,3 +669,28 @@ async def test_in_memory_the_same_methods_work(tmp_path: Path) -> None:
         await db.backup(tmp_path / "copy.db")
         assert (await db.health()).status == "ok"
     assert ask(tmp_path / "copy.db", "SELECT count(*) FROM t") == "[(30,)]"
+
+
+async def test_a_reader_that_is_held_without_use_is_named_by_health(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", Settings(leak_warning_s=0.01)) as db:
+        async with db.snapshot() as snap:
+            await snap.fetch_value("SELECT 1")
+            await asyncio.sleep(0.05)
+            health = await db.health()
+            assert health.status == "degraded"
+            assert any("test_faults.py" in check.text for check in health.checks)
+        await until(lambda: db.stats().busy_lanes == 0)
+        assert (await db.health()).status == "ok"
+
+
+async def test_lanes_open_on_demand_and_close_when_idle(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", Settings(idle_close_s=0.05)) as db:
+        assert db.stats().connections == 2
+        async with db.snapshot() as one, db.snapshot() as two:
+            await asyncio.gather(one.fetch_value("SELECT 1"), two.fetch_value("SELECT 1"))
+            assert db.stats().connections >= 4
+        await until(lambda: db.stats().connections == 2)
+        assert await db.fetch_value(HEAVY) == 300000
+    async with Database(tmp_path / "b.db", Settings(max_connections=2)) as db:
+        assert await db.fetch_value(HEAVY) == 300000
+        assert db.stats().connections == 2

@@ -424,12 +424,21 @@ class Engine:
         problem = self.verify_files()
         now = monotonic()
         oldest = self.writer.oldest_s(now)
+        held = self.lanes.held(now) if self.lanes is not None else None
+        forgotten = held is not None and held[2] >= self.settings.leak_warning_s
         wal_bytes = self.writer.wal_pages * self._page_size
         checks = (
             Check("files", problem is None, str(problem or "the files are those that were opened")),
             Check("read", read_error is None, str(read_error or "a read was answered")),
             Check("writer", self.writer.is_alive, f"the writer is {self.writer.phase.value}"),
             Check("write queue", oldest < 1.0, f"{len(self.writer)} writes wait, the oldest for {oldest:.2f} s"),
+            Check(
+                "readers",
+                not forgotten,
+                f"the {held[0]} opened at {held[1]} is unused for {held[2]:.0f} s and keeps the log from shrinking"
+                if forgotten and held is not None
+                else "no reader is held without use",
+            ),
             Check("log", wal_bytes <= self.settings.wal_limit_bytes, f"the log holds {wal_bytes / 2**20:.1f} MiB"),
         )
         failing = any(not check.ok for check in checks[:3])

@@ -187,6 +187,14 @@ class Lanes:
         seconds, sql = max(running)
         return sql, seconds
 
+    def held(self, now: float) -> tuple[str, str, float] | None:
+        """The snapshot or stream that has been unused for longest: what, the line that opened it, seconds."""
+        sessions = [s for lane in list(self._lanes) if (s := lane.session) is not None and lane.sql is None]
+        if not sessions:
+            return None
+        oldest = min(sessions, key=lambda session: session.last)
+        return oldest.what, oldest.place, now - oldest.last
+
     def start(self) -> None:
         """Open the least number of lanes. Raises: what opening raises."""
         if self.quick is not None:
@@ -471,7 +479,7 @@ class HeavyLane(_Lane):
         self.is_idle = True
         self.started = 0.0
         self.sql: str | None = None
-        self._session: Session | None = None
+        self.session: Session | None = None
         self._cpu_then: float | None = None
 
     def assign(self, call: ReadCall | Session, now: float) -> None:
@@ -485,7 +493,7 @@ class HeavyLane(_Lane):
     def view(self, now: float) -> LaneView:
         if self.is_idle:
             return LaneView()
-        if self._session is not None:
+        if self.session is not None:
             return LaneView(None if self.sql is None else now - self.started, None, held=True)
         busy = now - self.started
         cpu = thread_cpu_s(self.thread.native_id) if busy > 0.01 else None
@@ -498,7 +506,7 @@ class HeavyLane(_Lane):
             try:
                 item = self.inbox.get(timeout=idle_s)
             except Empty:
-                if self._session is None and self._lanes.may_close(self):
+                if self.session is None and self._lanes.may_close(self):
                     break
                 if self.connection is not None:
                     self.connection.db.release_memory()
@@ -513,9 +521,9 @@ class HeavyLane(_Lane):
                 case _End():
                     self._finish(item)
                 case None:
-                    if self._session is None:
+                    if self.session is None:
                         break
-                    self._finish(_End(self._session, _nothing))
+                    self._finish(_End(self.session, _nothing))
                     break
             del item  # while the lane waits it keeps nothing of its callers alive
         self._disconnect()
@@ -537,7 +545,7 @@ class HeavyLane(_Lane):
         if session.settled:
             self._rest()
             return
-        self._session = session
+        self.session = session
         self.sql = None
         session.taken_by(self)
         self._port.settle([(session, session, None)])
@@ -550,21 +558,21 @@ class HeavyLane(_Lane):
         result, error = self._perform(step, step.sql, step.run)
         step.run = _nothing  # what it refers to may be waiting to be collected
         self.sql = None
-        if self._session is not None:
-            self._session.last = monotonic()
+        if self.session is not None:
+            self.session.last = monotonic()
         self._port.settle([(step, result, error)])
 
     def _finish(self, end: _End) -> None:
-        if end.session is not self._session:
+        if end.session is not self.session:
             return  # given back twice
         if self.connection is not None:
             _, error = self._perform(end, "end", end.last)
             if error is not None:
                 log.warning("a reader was not left clean, and is replaced: %s", error)
                 self._disconnect()
-        if self._session is not None:
-            self._session.given_back = True
-        self._session = None
+        if self.session is not None:
+            self.session.given_back = True
+        self.session = None
         self._rest()
 
     def _rest(self) -> None:
