@@ -362,17 +362,17 @@ class Database(Front):
         return engine.health(failure)
 
     def _check_open(self) -> Engine:
-        engine = super()._check_open()
-        if self._loop is None:
+        engine = self._engine
+        if engine is None or engine.standing is not Standing.OPEN or self._loop is None:
             raise self._closed()
-        if self._loop is not get_running_loop():
+        if self._port.caller() is None and self._loop is not get_running_loop():
             raise messages.wrong_loop(self._opened_at, id(self._loop))
         return engine
 
     def _try_inline(self, sql: str, params: Any, shape: Shape) -> Any:
         """The read's result, here and now; MISS if it must be queued."""
         loop = self._loop
-        if not self._inline_on or loop is None or loop is not get_running_loop():
+        if not self._inline_on or loop is None or self._port.caller() is None:
             return MISS
         profile = self._profile_of(sql)
         if (

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import types
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from millpond.ports import Reply
@@ -28,7 +29,8 @@ class TaskPort:
         self._turn_seen = False
         self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
         self.soon: Callable[[Callable[[], None]], Any] = loop.call_soon
-        self.caller: Callable[[], asyncio.Task[Any] | None] = asyncio.current_task
+        # Given the loop, nothing asks the system which process this is, as get_running_loop() does each time.
+        self.caller: Callable[[], asyncio.Task[Any] | None] = partial(asyncio.current_task, loop)
 
     def settle(self, replies: Sequence[Reply]) -> None:
         if not replies:
