@@ -365,14 +365,14 @@ class Database(Front):
         engine = self._engine
         if engine is None or engine.standing is not Standing.OPEN or self._loop is None:
             raise self._closed()
-        if self._port.caller() is None and self._loop is not get_running_loop():
+        if not self._port.serves_this_task() and self._loop is not get_running_loop():
             raise messages.wrong_loop(self._opened_at, id(self._loop))
         return engine
 
     def _try_inline(self, sql: str, params: Any, shape: Shape) -> Any:
         """The read's result, here and now; MISS if it must be queued."""
         loop = self._loop
-        if not self._inline_on or loop is None or self._port.caller() is None:
+        if not self._inline_on or loop is None or not self._port.serves_this_task():
             return MISS
         profile = self._profile_of(sql)
         if (

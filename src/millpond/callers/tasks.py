@@ -32,6 +32,10 @@ class TaskPort:
         # Given the loop, nothing asks the system which process this is, as get_running_loop() does each time.
         self.caller: Callable[[], asyncio.Task[Any] | None] = partial(asyncio.current_task, loop)
 
+    def serves_this_task(self) -> bool:
+        """Is the code that asks run by a task of this loop? (False also for plain callbacks of the loop.)"""
+        return threading.get_ident() == self._thread and self.caller() is not None
+
     def settle(self, replies: Sequence[Reply]) -> None:
         if not replies:
             return
