@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: they make the environment (.venv) by themselves.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types imports public-types format slow bench bench-quick clean
+.PHONY: help env demo test lint types imports public-types format slow soak bench bench-quick clean
 
 PYTHON ?=
 export PYTHON
@@ -49,6 +49,10 @@ format: ## let ruff write what it can
 slow: ## the tests that take longer: faults, kills, real files
 	@scripts/environment dev
 	@$(BIN)/pytest -m slow --timeout 600 $(ARGS)
+
+soak: ## ten minutes of a chat service's work: does memory grow?
+	@scripts/environment dev
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 bench: ## all benchmarks, side by side with other libraries; writes benchmarks/out/*.json
 	@scripts/environment dev
