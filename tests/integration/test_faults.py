@@ -694,3 +694,134 @@ async def test_lanes_open_on_demand_and_close_when_idle(tmp_path: Path) -> None:
     async with Database(tmp_path / "b.db", Settings(max_connections=2)) as db:
         assert await db.fetch_value(HEAVY) == 300000
         assert db.stats().connections == 2
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, db: Database, statement: str, error: BaseException) -> list[str]:
+    """The writer's next `statement` fails with `error`, before SQLite sees it. Returns what was run after that."""
+    assert db._engine is not None
+    connection = db._engine.writer_connection
+    real, after, armed = connection.run, [], [True]
+
+    def run(sql: str) -> None:
+        if sql == statement and armed:
+            armed.clear()
+            raise error
+        if not armed:
+            after.append(sql)
+        real(sql)
+
+    monkeypatch.setattr(connection, "run", run)
+    return after
+
+
+async def test_a_commit_that_fails_is_tried_again_job_by_job(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    import apsw
+
+    after = fail_once(monkeypatch, db, "COMMIT", apsw.FullError("database or disk is full"))
+    await asyncio.gather(*(insert(db, f"n{i}") for i in range(5)))
+    assert after.count("COMMIT") == 5
+    assert sorted(await names(db)) == [f"n{i}" for i in range(5)]
+    assert db.stats().reruns == 5
+
+
+async def test_a_commit_that_fails_alone_says_so_to_its_caller(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    import apsw
+
+    fail_once(monkeypatch, db, "COMMIT", apsw.FullError("database or disk is full"))
+    with pytest.raises(millpond.DiskFull) as caught:
+        await insert(db, "alone")
+    assert caught.value.applied == "no"
+    fail_once(monkeypatch, db, "COMMIT", apsw.IOError("disk I/O error"))
+    with pytest.raises(millpond.StorageError) as torn:
+        await insert(db, "torn")
+    assert torn.value.applied == "unknown"
+    assert db.stats().writer_replaced == 1
+    await insert(db, "after")
+    assert await names(db) == ["after"]
+
+
+async def test_leases_that_had_ended_are_told_when_their_commit_fails(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import apsw
+
+    async def transaction(i: int) -> None:
+        async with db.transaction() as tx:
+            await tx.execute("INSERT INTO t(name) VALUES (?)", (f"{i}",))
+
+    for i in range(8):
+        await transaction(i)
+    fail_once(monkeypatch, db, "COMMIT", apsw.FullError("database or disk is full"))
+    found = await asyncio.gather(*(transaction(100 + i) for i in range(6)), return_exceptions=True)
+    lost = [e for e in found if e is not None]
+    assert lost
+    assert all(isinstance(e, millpond.TransactionLost | millpond.DiskFull) and e.applied == "no" for e in lost), lost
+    assert await db.fetch_value("SELECT count(*) FROM t") == 8 + len(found) - len(lost)
+
+
+async def test_a_transaction_that_a_statement_ends_is_lost_and_told(db: Database) -> None:
+    await insert(db, "taken")
+
+    async def deadly() -> None:
+        async with db.transaction() as tx:
+            await tx.execute("INSERT INTO t(name) VALUES ('before')")
+            await tx.execute("INSERT OR ROLLBACK INTO t(name) VALUES ('taken')")
+
+    async def careless() -> None:
+        async with db.transaction() as tx:
+            with pytest.raises(millpond.UniqueViolation):
+                await tx.execute("INSERT OR ROLLBACK INTO t(name) VALUES ('taken')")
+            await tx.execute("INSERT INTO t(name) VALUES ('after')")
+
+    with pytest.raises(millpond.UniqueViolation):
+        await deadly()
+    with pytest.raises(millpond.TransactionLost):
+        await careless()
+    await insert(db, "next")
+    assert await names(db) == ["taken", "next"]
+
+
+async def test_a_fault_of_the_writers_own_fails_its_jobs_and_it_serves_on(
+    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail_once(monkeypatch, db, "BEGIN IMMEDIATE", ZeroDivisionError("a bug"))
+    found = await asyncio.gather(*(insert(db, f"n{i}") for i in range(5)), return_exceptions=True)
+    assert all(isinstance(e, millpond.InternalError) for e in found), found
+    fail_once(monkeypatch, db, "COMMIT", ZeroDivisionError("another"))
+    found = await asyncio.gather(*(insert(db, f"m{i}") for i in range(5)), return_exceptions=True)
+    assert all(isinstance(e, millpond.InternalError) and e.applied == "unknown" for e in found), found
+    await asyncio.wait_for(insert(db, "next"), 5)
+    assert await names(db) == ["next"]
+    assert "the writer failed" in caplog.text
+
+
+async def test_a_heavy_statement_inside_a_transaction_does_not_block_the_loop(db: Database) -> None:
+    async with db.transaction() as tx:
+        await tx.execute("INSERT INTO t(name) VALUES ('x')")
+        heavy = asyncio.create_task(tx.fetch_value(HEAVY))
+        turns = 0
+        while not heavy.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert heavy.result() == 300000
+        assert turns > 3
+        assert await asyncio.gather(*(tx.fetch_value("SELECT count(*) FROM t") for _ in range(5))) == [1] * 5
+        await tx.execute_script("INSERT INTO t(name) VALUES ('y'); INSERT INTO t(name) VALUES ('z')")
+        await tx.execute_many("INSERT INTO t(name) VALUES (?)", [(f"m{i}",) for i in range(50)])
+    assert await db.fetch_value("SELECT count(*) FROM t") == 53
+
+
+async def test_a_cancelled_heavy_read_inside_a_transaction_ends_and_the_transaction_is_undone(db: Database) -> None:
+    async def work() -> None:
+        async with db.transaction() as tx:
+            await tx.execute("INSERT INTO t(name) VALUES ('x')")
+            await tx.fetch_value(ENDLESS)
+
+    task = asyncio.create_task(work())
+    await until(lambda: writer_phase(db) == "granted to a transaction")
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(insert(db, "next"), 5)
+    assert await names(db) == ["next"]
