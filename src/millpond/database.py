@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from asyncio import get_running_loop
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -75,6 +76,7 @@ class Database(Front):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = TurnBudget(self._settings.turn_budget_ms / 1000)
         self._spent = False
+        self._opening = False
         frame = sys._getframe(1)
         self._opened_at = describe(frame.f_code, frame.f_lineno)
 
@@ -85,10 +87,19 @@ class Database(Front):
         """
         if self._engine is not None and self._engine.standing is Standing.OPEN:
             raise errors.ProgrammingError(f"{self._location.name} is open already (opened at {self._opened_at})")
+        if self._opening:
+            raise errors.ProgrammingError(f"{self._location.name} is being opened by another task")
         loop = get_running_loop()
         self._port = TaskPort(loop)
         engine = assembly.build(self._location, self._settings, self._port, self._observers)
-        await self._port.in_thread(engine.open)
+        self._opening = True
+        try:
+            await self._port.in_thread(engine.open)
+        except asyncio.CancelledError:
+            threading.Thread(target=engine.close, args=(0.0,), name="millpond-closing").start()
+            raise
+        finally:
+            self._opening = False
         self._engine = engine
         self._profile_of = engine.profiles.get
         self._watch = Watch(loop, self._timeout_s, self._late)

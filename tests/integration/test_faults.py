@@ -825,3 +825,20 @@ async def test_a_cancelled_heavy_read_inside_a_transaction_ends_and_the_transact
         await asyncio.wait_for(task, 5)
     await asyncio.wait_for(insert(db, "next"), 5)
     assert await names(db) == ["next"]
+
+
+async def test_a_cancelled_opening_leaves_nothing_behind(tmp_path: Path) -> None:
+    import threading
+
+    before = threading.active_count()
+    db = Database(tmp_path / "a.db")
+    task = asyncio.create_task(db.open())
+    await asyncio.sleep(0)
+    with pytest.raises(millpond.ProgrammingError, match="another task"):
+        await db.open()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: threading.active_count() <= before)
+    async with db:
+        assert await db.fetch_value("SELECT 1", timeout=float("inf")) == 1
