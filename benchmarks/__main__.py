@@ -21,6 +21,7 @@ def main() -> int:
     results: dict[str, Any] = {}
     for question in (reads.QUESTION, writes.QUESTION, mixed.QUESTION, processes.QUESTION):
         argv = ["--json", str(OUT / f"{question.name}.json")]
+        argv += ["--seconds", "0.7"]
         if args.quick:
             few = [s for s in ("raw", "aiosqlite", "millpond") if s in question.systems]
             argv += ["--rounds", "1", "--seconds", "0.4", "--systems", ",".join(few)]

@@ -2,11 +2,12 @@
 
 from benchmarks.harness import Question, Scenario, answer
 
-_TITLES = [f"{name} {durability}" for durability in ("FULL", "NORMAL") for name in ("write", "transaction", "single")]
+_SCENARIOS = [Scenario(name) for name in ("write", "transaction", "single")]
+_SCENARIOS += [Scenario(name, full=False) for name in ("write", "transaction")]
 QUESTION = Question(
     "writes",
-    [Scenario(name, full=full) for full in (True, False) for name in ("write", "transaction", "single")],
-    ratios=[(title, "millpond", beside) for title in _TITLES for beside in ("raw", "raw-grouped", "aiosqlite")],
+    _SCENARIOS,
+    ratios=[(s.title, "millpond", beside) for s in _SCENARIOS for beside in ("raw", "raw-grouped", "aiosqlite")],
 )
 
 if __name__ == "__main__":
