@@ -107,7 +107,7 @@ class TransactionScope:
         holding.set(() if held == (lease,) else tuple(one for one in held if one is not lease))
         keep = error is None
         if grant.busy:
-            operation = grant.send(lambda: grant.end(lease, keep=keep))
+            operation = grant.send(lambda: grant.end(lease, keep=keep), always=True)
             waits = await operation.waiter
         else:
             waits = grant.end(lease, keep=keep, awaited=self._turn != self._db._port.turn())

@@ -842,3 +842,48 @@ async def test_a_cancelled_opening_leaves_nothing_behind(tmp_path: Path) -> None
     await until(lambda: threading.active_count() <= before)
     async with db:
         assert await db.fetch_value("SELECT 1", timeout=float("inf")) == 1
+
+
+async def test_a_transaction_whose_end_is_cancelled_too_gives_the_writer_back(db: Database) -> None:
+    """Its end waits behind a statement in the writer's thread; the second cancel must not take the end away.
+
+    task                  writer's thread
+    statement ----------> runs, held by the gate
+    cancel: end --------> waits behind it
+    cancel: gone          gate opens: statement, then the end
+    """
+    import threading
+
+    gate, runs = threading.Event(), threading.Event()
+
+    def held() -> None:
+        runs.set()
+        gate.wait(10)
+
+    async def work() -> None:
+        async with db.transaction() as tx:
+            await tx.execute("INSERT INTO t(name) VALUES ('x')")
+            await tx._in_thread("held", held, None)
+
+    task = asyncio.create_task(work())
+    await until(runs.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await asyncio.wait_for(insert(db, "next"), 5)
+    assert await names(db) == ["next"]
+
+
+async def test_a_function_that_raises_stop_iteration_hangs_nobody(db: Database) -> None:
+    def stops(tx: millpond.Transaction) -> None:
+        next(iter(()))
+
+    found = await asyncio.wait_for(
+        asyncio.gather(db.write(stops), *(insert(db, f"n{i}") for i in range(5)), return_exceptions=True), 5
+    )
+    assert isinstance(found[0], RuntimeError)
+    assert found[1:] == [None] * 5

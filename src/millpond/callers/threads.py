@@ -39,7 +39,9 @@ class ThreadWaiter:
 
     def wait(self, timeout_s: float) -> bool:
         """False when the time is up."""
-        return self._settled or (self._lock.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX)) and self._settled)
+        return self._settled or (
+            self._lock.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX)) and self._settled
+        )
 
     def give_up(self) -> None:
         """Its thread was interrupted: nobody waits here any more."""

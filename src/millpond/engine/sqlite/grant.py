@@ -79,13 +79,14 @@ class Lease(WriteCall):
 
 
 class Operation:
-    """A lease's statement for the writer's thread."""
+    """A lease's statement for the writer's thread. always: it runs though nobody waits for its answer any more."""
 
-    __slots__ = ("run", "waiter")
+    __slots__ = ("always", "run", "waiter")
 
-    def __init__(self, waiter: Any, run: Callable[[], Any]) -> None:
+    def __init__(self, waiter: Any, run: Callable[[], Any], *, always: bool) -> None:
         self.waiter = waiter
         self.run = run
+        self.always = always
 
 
 class Grant:
@@ -174,9 +175,9 @@ class Grant:
             finally:
                 lease.last = monotonic()
 
-    def send(self, run: Callable[[], Any]) -> Operation:
+    def send(self, run: Callable[[], Any], *, always: bool = False) -> Operation:
         """Let the writer's thread run it; the answer comes to the operation's waiter."""
-        operation = Operation(self._port.waiter(), run)
+        operation = Operation(self._port.waiter(), run, always=always)
         self.inbox.append(operation)
         self._bell.ring()
         return operation
@@ -191,7 +192,7 @@ class Grant:
         """In the writer's thread: run what was sent."""
         while self.inbox:
             operation = self.inbox[0]
-            if not operation.waiter.done():
+            if operation.always or not operation.waiter.done():
                 self._running = operation
                 reply: Reply
                 try:

@@ -366,12 +366,7 @@ class Writer:
                 if call.profile.kind is Kind.SCHEMA:
                     self._schema_touched = True
         except BaseException as exc:
-            if call.stop and isinstance(exc, apsw.InterruptError):
-                call.error = self._host.late(call, call.timeout_s, running=False)
-            elif isinstance(exc, apsw.Error) or not isinstance(call, FunctionWrite):
-                call.error = self._host.translate(exc, call.sql)
-            else:
-                call.error = exc
+            call.error = self._error_of(call, exc)
             if db.in_transaction:
                 if savepoint:
                     run("ROLLBACK TO job")
@@ -380,6 +375,18 @@ class Writer:
                     run("ROLLBACK")
             return False
         return True
+
+    def _error_of(self, call: WriteCall, exc: BaseException) -> BaseException:
+        """What the caller of a failed job is told: the engine's errors in Millpond's words, its own as they are."""
+        if call.stop and isinstance(exc, apsw.InterruptError):
+            return self._host.late(call, call.timeout_s, running=False)
+        if isinstance(exc, apsw.Error) or not isinstance(call, FunctionWrite):
+            return self._host.translate(exc, call.sql)
+        if isinstance(exc, StopIteration):
+            error = RuntimeError("the function given to write raised StopIteration")  # no future takes one
+            error.__cause__ = exc
+            return error
+        return exc
 
     def _serve(self, leases: list[Lease], together: bool) -> Grant:
         """Hand the connection over, and watch until it comes back."""
@@ -484,8 +491,9 @@ class Writer:
         self.reruns += len(again)
         with self._lock:
             self._queue.lost(list(again))
-        name = type(cause).__name__
-        self._host.emit(lambda: events.BatchLost(monotonic(), name, len(again)))
+        if again:
+            name = type(cause).__name__
+            self._host.emit(lambda: events.BatchLost(monotonic(), name, len(again)))
         self._port.settle(replies)
 
     def _lost_with(self, cause: BaseException | None) -> errors.TransactionLost:
