@@ -22,7 +22,7 @@ from millpond.engine.sqlite.calls import (
 )
 from millpond.engine.sqlite.connection import Connection, Shape
 from millpond.engine.sqlite.engine import Engine, Standing
-from millpond.engine.sqlite.grant import Lease, LeaseState
+from millpond.engine.sqlite.grant import Lease, LeaseState, Operation
 from millpond.engine.sqlite.lanes import Session, Step
 from millpond.events import Observer
 from millpond.guesses import instead_of
@@ -40,7 +40,7 @@ from millpond.statements.profile import Kind, Profile
 __all__ = ["PLAIN", "Durability", "Front", "Waiting", "gathered", "holding"]
 
 Durability = Literal["full", "normal"]
-Waiting = ReadCall | WriteCall | Session | Step
+Waiting = ReadCall | WriteCall | Session | Step | Operation
 
 PLAIN: Final = frozenset({tuple, list, dict, type(None)})
 """Parameters of these types need no further look."""
@@ -238,6 +238,8 @@ class Front:
                 engine.writer.cancel(call)
             case Step():
                 call.session.stop(call)
+            case Operation():
+                call.grant.stop(call, is_read=True)  # its deadline is past: its neighbours run again if they must
             case _:
                 assert engine.lanes is not None
                 engine.lanes.cancel(call)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from millpond import errors
 from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
-from millpond.front import PLAIN, gathered, holding
+from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
 from millpond.guesses import instead_of
 from millpond.parameters import check
 from millpond.places import describe
@@ -107,7 +107,7 @@ class TransactionScope:
         holding.set(() if held == (lease,) else tuple(one for one in held if one is not lease))
         keep = error is None
         if grant.busy:
-            operation = grant.send(lambda: grant.end(lease, keep=keep), always=True)
+            operation = grant.send("end", lambda: grant.end(lease, keep=keep), NO_LIMIT_S, always=True)
             waits = await operation.waiter
         else:
             waits = grant.end(lease, keep=keep, awaited=self._turn != self._db._port.turn())
@@ -134,7 +134,7 @@ class TransactionScope:
 
     async def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement, without its rows."""
-        result: ExecuteResult = await self._run(sql, params, Shape.RESULT)
+        result: ExecuteResult = await self._run(sql, params, Shape.RESULT, timeout)
         return result
 
     async def execute_many(
@@ -147,14 +147,14 @@ class TransactionScope:
         def many(connection: Connection) -> ExecuteResult:
             return connection.many(profile, found)
 
-        result: ExecuteResult = await self._do(sql, many, in_thread=len(found) > INLINE_ROWS)
+        result: ExecuteResult = await self._do(sql, many, timeout, in_thread=len(found) > INLINE_ROWS)
         return result
 
     async def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
         """Run several statements."""
         engine = self._active()
 
-        await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), in_thread=True)
+        await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout, in_thread=True)
 
     @overload
     async def fetch_all(
@@ -166,7 +166,7 @@ class TransactionScope:
     ) -> list[T]: ...
     async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""
-        found = await self._run(sql, params, Shape.ALL)
+        found = await self._run(sql, params, Shape.ALL, timeout)
         return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
 
     @overload
@@ -179,14 +179,14 @@ class TransactionScope:
     ) -> T | None: ...
     async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """The first row, or None."""
-        found = await self._run(sql, params, Shape.ONE)
+        found = await self._run(sql, params, Shape.ONE, timeout)
         if found is None or (into is None and self._db._row_factory is None):
             return found
         return self._db._shaped([found], into)[0]
 
     async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        return await self._run(sql, params, Shape.VALUE)
+        return await self._run(sql, params, Shape.VALUE, timeout)
 
     fetch_val = fetch_value
 
@@ -227,7 +227,7 @@ class TransactionScope:
             engine.guard_inside(profile, "tx")
         return profile
 
-    async def _run(self, sql: str, params: Any, shape: Shape) -> Any:
+    async def _run(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
         if params.__class__ not in PLAIN:
             check(params, sql)
         engine, grant, lease = self._db._engine, self._grant, self._lease
@@ -239,12 +239,12 @@ class TransactionScope:
             profile = self._profile(sql)
         try:
             if grant.inbox or profile.cost.lane is not Lane.INLINE:
-                return await self._in_thread(sql, lambda: grant.run(lease, profile, params, shape), profile)
+                return await self._in_thread(sql, lambda: grant.run(lease, profile, params, shape), profile, timeout)
             return grant.run(lease, profile, params, shape)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
 
-    async def _do(self, sql: str, work: Any, *, in_thread: bool) -> Any:
+    async def _do(self, sql: str, work: Any, timeout: float | None, *, in_thread: bool) -> Any:
         engine = self._active()
         grant, lease = self._grant, self._lease
         assert lease is not None
@@ -257,22 +257,25 @@ class TransactionScope:
                 raise engine.translate(exc, sql) from exc
 
         if in_thread or grant.busy:
-            return await self._in_thread(sql, run, None)
+            return await self._in_thread(sql, run, None, timeout)
         return run()
 
-    async def _in_thread(self, sql: str, run: Any, profile: Profile | None) -> Any:
-        grant = self._grant
+    async def _in_thread(self, sql: str, run: Any, profile: Profile | None, timeout: float | None) -> Any:
+        """Let the writer's thread run it, until the timeout or the lease's limit."""
+        grant, lease, db = self._grant, self._lease, self._db
         assert grant is not None
-        operation = grant.send(run)
+        assert lease is not None
         sent = monotonic()
+        left_s = max(0.0, lease.granted + db._settings.max_lease - sent)
+        operation = grant.send(sql, run, min(db._seconds(timeout), left_s))
+        db._watch.add(operation, operation.timeout_s)
         try:
             return await operation.waiter
         except asyncio.CancelledError:
             grant.stop(operation, is_read=profile is not None and profile.is_read)
             raise
         finally:
-            if self._lease is not None:
-                self._lease.sent_s += monotonic() - sent  # the database's time, not the holder's
+            lease.sent_s += monotonic() - sent  # the database's time, not the holder's
 
 
 class Savepoint:
@@ -305,7 +308,7 @@ class Savepoint:
         assert grant is not None
         act = getattr(grant, step)
         if grant.busy:
-            await tx._in_thread(step, lambda: act(lease, self._name), None)
+            await tx._in_thread(step, lambda: act(lease, self._name), None, None)
         else:
             act(lease, self._name)
 

@@ -10,8 +10,8 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
-from millpond import assembly, errors
-from millpond.callers.threads import ThreadPort, ThreadWaiter
+from millpond import assembly, errors, messages
+from millpond.callers.threads import Bound, ThreadPort, ThreadWaiter
 from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
 from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
@@ -456,33 +456,33 @@ class TransactionScope:
 
     def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement, without its rows."""
-        result: ExecuteResult = self._run(sql, params, Shape.RESULT)
+        result: ExecuteResult = self._run(sql, params, Shape.RESULT, timeout)
         return result
 
     def execute_many(self, sql: str, rows: Iterable[Any], *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement once per row of parameters."""
         found = gathered(rows, sql)
         profile = self._profile(sql)
-        result: ExecuteResult = self._do(sql, lambda connection: connection.many(profile, found))
+        result: ExecuteResult = self._do(sql, lambda connection: connection.many(profile, found), timeout)
         return result
 
     def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
         """Run several statements."""
         engine = self._active()
-        self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"))
+        self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout)
 
     def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""
-        return self._db._shaped(self._run(sql, params, Shape.ALL), into)
+        return self._db._shaped(self._run(sql, params, Shape.ALL, timeout), into)
 
     def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """The first row, or None."""
-        found = self._run(sql, params, Shape.ONE)
+        found = self._run(sql, params, Shape.ONE, timeout)
         return None if found is None else self._db._shaped([found], into)[0]
 
     def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        return self._run(sql, params, Shape.VALUE)
+        return self._run(sql, params, Shape.VALUE, timeout)
 
     fetch_val = fetch_value
 
@@ -515,21 +515,31 @@ class TransactionScope:
             engine.guard_inside(profile, "tx")
         return profile
 
-    def _run(self, sql: str, params: Any, shape: Shape) -> Any:
+    def _run(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
         if params.__class__ not in PLAIN:
             check(params, sql)
         profile = self._profile(sql)
-        return self._do(sql, lambda connection: connection.query(profile, params, shape))
+        return self._do(sql, lambda connection: connection.query(profile, params, shape), timeout)
 
-    def _do(self, sql: str, work: Callable[[Connection], Any]) -> Any:
+    def _do(self, sql: str, work: Callable[[Connection], Any], timeout: float | None = None) -> Any:
         engine = self._active()
         lease, grant = self._lease, self._grant
         assert lease is not None
         assert grant is not None
+        seconds = self._db._seconds(timeout)
+        bound = None if timeout is None else Bound(seconds)
+        run = work if bound is None else bound.around(work)
         try:
-            return grant.guarded(lease, sql, lambda: work(engine.writer_connection))
+            return grant.guarded(lease, sql, lambda: run(engine.writer_connection))
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
+        except errors.OperationalError as exc:
+            if bound is None or not bound.passed:
+                raise
+            engine.deadlines_missed += 1
+            raise messages.deadline_exceeded(
+                sql=sql, timeout_s=seconds, queue_s=0.0, lock_s=0.0, running_s=seconds, applied="no"
+            ) from exc
 
 
 def _never() -> Grant:

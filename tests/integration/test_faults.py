@@ -863,7 +863,7 @@ async def test_a_transaction_whose_end_is_cancelled_too_gives_the_writer_back(db
     async def work() -> None:
         async with db.transaction() as tx:
             await tx.execute("INSERT INTO t(name) VALUES ('x')")
-            await tx._in_thread("held", held, None)
+            await tx._in_thread("held", held, None, None)
 
     task = asyncio.create_task(work())
     await until(runs.is_set)
@@ -887,3 +887,18 @@ async def test_a_function_that_raises_stop_iteration_hangs_nobody(db: Database) 
     )
     assert isinstance(found[0], RuntimeError)
     assert found[1:] == [None] * 5
+
+
+async def test_a_statement_of_a_transaction_keeps_its_timeout_and_the_leases_limit(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", Settings(max_lease=0.3)) as db:
+        await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+        async with db.transaction() as tx:
+            await tx.execute("INSERT INTO t(name) VALUES ('kept')")
+            with pytest.raises(millpond.DeadlineExceeded):
+                await tx.fetch_value(ENDLESS, timeout=0.05)
+            assert await tx.fetch_value("SELECT count(*) FROM t") == 1
+        with pytest.raises((millpond.DeadlineExceeded, millpond.LeaseExpired)):
+            async with db.transaction() as tx:
+                await tx.fetch_value(ENDLESS)
+        await asyncio.wait_for(insert(db, "next"), 5)
+        assert await names(db) == ["kept", "next"]

@@ -134,6 +134,20 @@ def test_a_transaction_of_a_thread_is_taken_back_at_its_limit(tmp_path: Path) ->
         assert [row[0] for row in db.fetch_all("SELECT name FROM t")] == ["other"]
 
 
+def test_a_statement_of_a_transaction_keeps_its_timeout_and_the_leases_limit(tmp_path: Path) -> None:
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    with Database(tmp_path / "a.db", Settings(max_lease=0.4)) as db:
+        db.execute("CREATE TABLE t(name TEXT)")
+        with db.transaction() as tx:
+            tx.execute("INSERT INTO t VALUES ('kept')", timeout=5)
+            with pytest.raises(millpond.DeadlineExceeded):
+                tx.fetch_value(endless, timeout=0.05)
+        with pytest.raises(millpond.OperationalError), db.transaction() as tx:
+            tx.fetch_value(endless)
+        db.execute("INSERT INTO t VALUES ('next')", timeout=5)
+        assert [row[0] for row in db.fetch_all("SELECT name FROM t")] == ["kept", "next"]
+
+
 def test_a_forgotten_transaction_and_snapshot_are_named_and_given_back(db: Database) -> None:
     tx = db.transaction().__enter__()
     tx.execute("INSERT INTO t(name) VALUES ('forgotten')")

@@ -8,7 +8,7 @@ from typing import Any
 
 from millpond.ports import Reply
 
-__all__ = ["ThreadPort", "ThreadWaiter"]
+__all__ = ["Bound", "ThreadPort", "ThreadWaiter"]
 
 
 class ThreadWaiter:
@@ -82,3 +82,35 @@ class ThreadPort:
             if thread.ident == caller:
                 return thread.name, None
         return None, None
+
+
+class Bound:
+    """Stops what a thread runs on a connection when its time is up."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._over = False
+        self.passed = False
+
+    def around(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """`work(connection)`, stopped by a timer unless it ends before."""
+
+        def bounded(connection: Any) -> Any:
+            timer = threading.Timer(min(self._timeout_s, threading.TIMEOUT_MAX), self._stop, (connection,))
+            timer.daemon = True
+            timer.start()
+            try:
+                return work(connection)
+            finally:
+                with self._lock:
+                    self._over = True
+                timer.cancel()
+
+        return bounded
+
+    def _stop(self, connection: Any) -> None:
+        with self._lock:
+            if not self._over:
+                self.passed = True
+                connection.db.interrupt()

@@ -34,7 +34,10 @@ from millpond.ports import Port, Reply
 from millpond.scheduling.places import Place
 from millpond.statements.profile import Profile
 
-__all__ = ["Grant", "Lease", "LeaseState"]
+__all__ = ["Grant", "Lease", "LeaseState", "Operation"]
+
+STATEMENT_GRACE_S = 0.05
+"""What a lease that has outlived its limit gets to end the statement that it runs."""
 
 
 class LeaseState(enum.Enum):
@@ -81,12 +84,24 @@ class Lease(WriteCall):
 class Operation:
     """A lease's statement for the writer's thread. always: it runs though nobody waits for its answer any more."""
 
-    __slots__ = ("always", "run", "waiter")
+    __slots__ = ("always", "deadline", "grant", "run", "sql", "started", "submitted", "timeout_s", "waiter")
 
-    def __init__(self, waiter: Any, run: Callable[[], Any], *, always: bool) -> None:
+    def __init__(
+        self, grant: Grant, waiter: Any, sql: str, run: Callable[[], Any], timeout_s: float, *, always: bool
+    ) -> None:
+        self.grant = grant
         self.waiter = waiter
+        self.sql = sql
         self.run = run
         self.always = always
+        self.timeout_s = timeout_s
+        self.submitted = monotonic()
+        self.started: float | None = None
+        self.deadline: float | None = self.submitted + timeout_s
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.waiter.done())
 
 
 class Grant:
@@ -175,9 +190,9 @@ class Grant:
             finally:
                 lease.last = monotonic()
 
-    def send(self, run: Callable[[], Any], *, always: bool = False) -> Operation:
+    def send(self, sql: str, run: Callable[[], Any], timeout_s: float, *, always: bool = False) -> Operation:
         """Let the writer's thread run it; the answer comes to the operation's waiter."""
-        operation = Operation(self._port.waiter(), run, always=always)
+        operation = Operation(self, self._port.waiter(), sql, run, timeout_s, always=always)
         self.inbox.append(operation)
         self._bell.ring()
         return operation
@@ -194,6 +209,7 @@ class Grant:
             operation = self.inbox[0]
             if operation.always or not operation.waiter.done():
                 self._running = operation
+                operation.started = monotonic()
                 reply: Reply
                 try:
                     reply = (operation, operation.run(), None)
@@ -269,8 +285,11 @@ class Grant:
         self.guarded(lease, "ROLLBACK TO", undo)
 
     def take_back(self, lease: Lease, cause: BaseException) -> bool:
-        """Roll a lease back against its holder's will. False: it had ended."""
-        with self.lock:
+        """Roll a lease back against its holder's will; what it runs is stopped. False: it had ended."""
+        if not self.lock.acquire(timeout=STATEMENT_GRACE_S):
+            self._connection.db.interrupt()
+            self.lock.acquire()
+        try:
             if self.current is not lease or lease.standing is not LeaseState.ACTIVE:
                 return False
             lease.cause = cause
@@ -278,6 +297,8 @@ class Grant:
             lease.known.ended(monotonic() - lease.granted)
             self._next()
             return True
+        finally:
+            self.lock.release()
 
     def check(self, lease: Lease) -> None:
         """Raise what the holder of a lease that is over must be told."""
