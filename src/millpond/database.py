@@ -8,6 +8,7 @@ import threading
 from asyncio import get_running_loop
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from os import PathLike
+from threading import get_ident
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -77,6 +78,7 @@ class Database(Front):
         self._turn = TurnBudget(self._settings.turn_budget_ms / 1000)
         self._spent = False
         self._opening = False
+        self._thread = 0
         frame = sys._getframe(1)
         self._opened_at = describe(frame.f_code, frame.f_lineno)
 
@@ -104,6 +106,7 @@ class Database(Front):
         self._profile_of = engine.profiles.get
         self._watch = Watch(loop, self._timeout_s, self._late)
         self._loop = loop
+        self._thread = get_ident()
         assembly.watch_over(self)
 
     async def close(self) -> None:
@@ -115,6 +118,7 @@ class Database(Front):
         self._closed_at = (describe(frame.f_code, frame.f_lineno), monotonic())
         self._loop = None
         self._watch.close()
+        self._turn_over()
         await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
 
     async def __aenter__(self) -> Database:
@@ -383,8 +387,8 @@ class Database(Front):
     def _try_inline(self, sql: str, params: Any, shape: Shape) -> Any:
         """The read's result, here and now; MISS if it must be queued."""
         loop = self._loop
-        if not self._inline_on or loop is None or not self._port.serves_this_task():
-            return MISS
+        if loop is None or get_ident() != self._thread or not self._inline_on:
+            return MISS  # another loop of this thread does no harm here: nothing is waited for
         profile = self._profile_of(sql)
         if (
             profile is None
@@ -401,7 +405,7 @@ class Database(Front):
         now = perf_counter()
         if not turn.armed:
             turn.begin(now)
-            loop.call_soon(turn.reset)
+            loop.call_soon(self._turn_over)
         try:
             found = engine.inline.run(profile, params, shape, now)
         except Exception as exc:
@@ -409,6 +413,12 @@ class Database(Front):
             raise engine.translate(exc, sql) from exc
         self._spent = engine.inline.ended >= turn.slice_ends
         return found
+
+    def _turn_over(self) -> None:
+        self._turn.reset()
+        engine = self._engine
+        if engine is not None and engine.inline is not None:
+            engine.inline.let_go()
 
     async def _next_turn(self) -> None:
         self._spent = False

@@ -29,6 +29,8 @@ class Port(Protocol):
 
     wakes_together: bool
     """May many callers be woken for a turn that only one of them has? (On a loop they come one by one.)"""
+    has_turns: bool
+    """Do callers run in turns whose end can be waited for by `soon`?"""
 
     def waiter(self) -> Any:
         """A new place to wait."""

@@ -21,6 +21,7 @@ class TaskPort:
     """Reaches callers on one event loop."""
 
     wakes_together = True
+    has_turns = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

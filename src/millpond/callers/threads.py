@@ -58,6 +58,7 @@ class ThreadPort:
     """Reaches callers in any thread."""
 
     wakes_together = False
+    has_turns = False
 
     def waiter(self) -> ThreadWaiter:
         return ThreadWaiter()

@@ -50,8 +50,8 @@ class Cost:
         self._cheap = 0
         self._strikes = 0.0
 
-    def ran(self, seconds: float) -> None:
-        """Take in the length of one run, wherever it was."""
+    def ran(self, seconds: float, runs: int = 1) -> None:
+        """Take in the length of one run, wherever it was. runs: so many quick ones does it stand for."""
         self.mean_s += (seconds - self.mean_s) * 0.1 if self.mean_s else seconds
         best = self.best_s * BEST_FADES
         self.best_s = best = seconds if seconds < best else best
@@ -62,9 +62,9 @@ class Cost:
                     self.over_budget()
                 return
         elif self._strikes:
-            self._strikes = max(0.0, self._strikes - STRIKE_FADES)
+            self._strikes = max(0.0, self._strikes - STRIKE_FADES * runs)
         if best <= CHEAP_S:
-            self._was_cheap()
+            self._was_cheap(runs)
         elif best > LONG_S and self.lane is Lane.QUICK:
             self.over_budget()
 
@@ -77,8 +77,8 @@ class Cost:
         if self.lane is not Lane.HEAVY:
             self.lane = Lane(self.lane + 1)
 
-    def _was_cheap(self) -> None:
-        self._cheap += 1
+    def _was_cheap(self, runs: int) -> None:
+        self._cheap += runs
         if self.lane is Lane.INLINE:
             if self._cheap >= FORGIVEN_AFTER:
                 self._cheap = 0

@@ -64,8 +64,11 @@ class Setup:
 class Connection:
     """An apsw connection with one cursor kept for reuse, and an eye on the schema.
 
-    cookie: the schema version that its last statement saw.
+    cookie: the schema version that its last statement saw. pinned: inside a read transaction that has been
+    looked at already, so nothing can have changed.
     """
+
+    pinned = False
 
     def __init__(self, setup: Setup, *, readonly: bool, uri: str | None = None) -> None:
         flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -126,7 +129,7 @@ class Connection:
         cursor = self._cursor
         try:
             cursor.execute(profile.sql, params)
-            if self.db.data_version() != self._data_version:
+            if not self.pinned and self.db.data_version() != self._data_version:
                 self.look_at_schema()
             make = profile.row if profile.cookie == self.cookie else self.row_of(cursor, profile)
             if shape is Shape.ALL or profile.single_row or not profile.is_read:

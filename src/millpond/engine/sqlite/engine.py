@@ -22,6 +22,7 @@ from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.observers import Observers
+from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Phase, Writer
 from millpond.locations import Location
 from millpond.parameters import Adapters, Converters
@@ -72,6 +73,7 @@ class Engine:
         self.observers = Observers(observers)
         self.writer = Writer(self)
         self.lanes: Lanes | None = None
+        self.index: WalIndex | None = None
         self.inline: InlineReader | None = None
         self.checkpointer = Checkpointer(self)
         self.has_temporaries = False
@@ -105,7 +107,8 @@ class Engine:
         self.writer.start()
         try:
             if not self.memory:
-                self.inline = InlineReader(self.setup, self.open_reader)
+                self.index = WalIndex.open(self.location.path)
+                self.inline = InlineReader(self.setup, self.open_reader, self.index, hold=self.port.has_turns)
                 self.lanes = Lanes(self)
                 self.lanes.start()
         except BaseException as exc:
@@ -147,6 +150,8 @@ class Engine:
                 connection.db.interrupt()
             if not self.writer.join(1.0):
                 log.error("the writer of %s did not end; its thread is left behind", self.name)
+        if self.index is not None and not self.writer.is_alive:
+            self.index.close()
         self.emit(lambda: events.Closed(monotonic(), self.location.path, left))
         self.observers.close(min(1.0, grace_s + 0.1))
 
@@ -174,6 +179,7 @@ class Engine:
         Raises: errors.Error for wrong SQL.
         """
         assert self.inline is not None
+        self.inline.let_go()
         try:
             profile = self.inline.connection.profile(sql)
         except (apsw.Error, TypeError, ValueError) as exc:

@@ -9,9 +9,17 @@ from typing import Any, Final
 import apsw
 
 from millpond.engine.sqlite.connection import Connection, Parameters, Setup, Shape
+from millpond.engine.sqlite.wal_index import HEAD, WalIndex
+from millpond.statements.cost import SLOW_S
 from millpond.statements.profile import Profile
 
 __all__ = ["MISS", "InlineReader"]
+
+SAMPLE = 8
+"""Of quick inline runs one in so many (a power of two) is learnt from; of slow ones each."""
+
+PLAIN_READS = 2
+"""So many reads of a turn do without a kept transaction: its BEGIN and COMMIT cost about what they save one read."""
 
 MISS: Final = object()
 """The read must take the other way: it was not cheap, or there is a lock."""
@@ -22,15 +30,27 @@ class InlineReader:
 
     VM steps beyond the budget interrupt a read; a lock is not waited for; a slow run demotes the
     statement. In each case the caller is told MISS, and takes a lane.
+
+    Most of a point read's time are the locks of its read transaction. So from its third read on a turn of
+    the loop keeps one transaction, which is as fresh as a new one while the WAL index stays as it is:
+
+        plain --third read, index known and unchanged by it--> held --index changed, `let_go`--> plain
     """
 
-    def __init__(self, setup: Setup, open_connection: Callable[[], Connection]) -> None:
+    def __init__(
+        self, setup: Setup, open_connection: Callable[[], Connection], index: WalIndex | None = None, *, hold: bool
+    ) -> None:
+        """hold: there are turns whose end calls `let_go`, so transactions may be kept until then."""
         self._open = open_connection
+        self._setup = setup
+        self._page: Any = index.page if index is not None and hold else None
         self._steps = max(1, setup.settings.step_budget // 2)
         self.connection = self._connect()
         self.reads = 0
         self.ended = 0.0
         self._ticks = 0
+        self._plain = 0
+        self._head: bytes | None = None
 
     def run(self, profile: Profile, params: Parameters, shape: Shape, started: float) -> Any:
         """Run a read that is proven cheap. started: `perf_counter()` just now.
@@ -38,26 +58,65 @@ class InlineReader:
         Raises: apsw's errors for what is the statement's own fault.
         """
         connection = self.connection
-        if not connection.is_current:
-            connection.catch_up()
+        head = self._head
+        if head is not None and (self._page[HEAD] != head or not connection.is_current):
+            self.let_go()
+            head = None
         self._ticks = 0
         try:
-            result = connection.query(profile, params, shape)
+            if head is not None:
+                result = connection.query(profile, params, shape)
+            else:
+                result = self._first(connection, profile, params, shape)
         except apsw.InterruptError:
+            self.let_go()
             profile.cost.over_budget()
             return MISS
         except (apsw.BusyError, apsw.LockedError, apsw.SchemaChangeError):
+            self.let_go()
             return MISS
         except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.NoMemError):
             self._replace()
             return MISS
-        self.ended = perf_counter()
-        profile.cost.ran(self.ended - started)
+        self.ended = ended = perf_counter()
+        took = ended - started
         self.reads += 1
+        if took > SLOW_S:
+            profile.cost.ran(took)
+        elif not self.reads & (SAMPLE - 1):
+            profile.cost.ran(took, SAMPLE)
         return result
 
+    def let_go(self) -> None:
+        """The turn of the loop is over, or someone else needs the connection: end the transaction that is kept."""
+        self._plain = 0
+        if self._head is not None:
+            self._head = None
+            self.connection.pinned = False
+            if self.connection.db.in_transaction:
+                self.connection.run("COMMIT")
+
     def close(self) -> None:
+        self._head = None
         self.connection.close()
+
+    def _first(self, connection: Connection, profile: Profile, params: Parameters, shape: Shape) -> Any:
+        """A read outside a kept transaction, or the first inside one."""
+        if not connection.is_current:
+            connection.catch_up()
+        self._plain += 1
+        if self._plain <= PLAIN_READS or self._page is None or self._setup.everywhere:
+            return connection.query(profile, params, shape)
+        head = self._page[HEAD]
+        connection.run("BEGIN")
+        self._head = head
+        try:
+            result = connection.query(profile, params, shape)
+            connection.pinned = self._page[HEAD] == head and WalIndex.whole(head)
+        finally:
+            if not connection.pinned:
+                self.let_go()
+        return result
 
     def _connect(self) -> Connection:
         connection = self._open()
@@ -72,5 +131,6 @@ class InlineReader:
 
     def _replace(self) -> None:
         broken = self.connection
+        self._head = None
         self.connection = self._connect()
         broken.close()

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-__all__ = ["LockHolder", "linux_facts", "thread_cpu_s", "write_lock_holder"]
+__all__ = ["LockHolder", "linux_facts", "thread_cpu_s", "times_mapped", "write_lock_holder"]
 
 linux_facts = sys.platform.startswith("linux")
 """False takes all of it away, as on macOS and Windows: features go, the service stays."""
@@ -67,6 +67,18 @@ def thread_cpu_s(native_id: int | None) -> float | None:
     except (OSError, ValueError):
         return None
     return (int(on_cpu) + int(on_queue)) / 1e9
+
+
+def times_mapped(inode: int) -> int:
+    """How many maps of a file this process has, by the file's inode; 0 if it cannot be seen."""
+    if not linux_facts:
+        return 0
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            fields = (line.split(None, 5) for line in maps)
+            return sum(1 for field in fields if len(field) > 5 and field[4] == str(inode))
+    except OSError:
+        return 0
 
 
 def _program(pid: int) -> str | None:
