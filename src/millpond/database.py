@@ -24,13 +24,14 @@ from millpond.engine.sqlite.calls import (
     Transaction,
     WriteCall,
 )
-from millpond.engine.sqlite.connection import ExecuteResult, Shape
+from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, ExecuteResult, Shape
 from millpond.engine.sqlite.copying import copy_database
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
 from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
+from millpond.guesses import with_guesses
 from millpond.locations import locate
 from millpond.places import describe
 from millpond.rows import Row
@@ -38,8 +39,7 @@ from millpond.scheduling.fair_queue import Priority
 from millpond.scheduling.turns import TurnBudget
 from millpond.scopes import RowStream, Snapshot, TransactionScope
 from millpond.settings import Settings
-from millpond.statements.cost import Lane
-from millpond.statements.profile import Kind, Profile
+from millpond.statements.profile import Profile
 from millpond.stats import Health, Stats
 
 __all__ = ["Database", "Params"]
@@ -48,6 +48,7 @@ T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any] | None
 
 
+@with_guesses("Database", awaits=True)
 class Database(Front):
     """An SQLite database for asyncio.
 
@@ -61,8 +62,6 @@ class Database(Front):
     the next `barrier()`). Cancelling a call stops it; a write is then applied wholly or not at all. Use it on
     the event loop that opened it.
     """
-
-    _awaits = True
 
     def __init__(
         self,
@@ -151,9 +150,9 @@ class Database(Front):
 
         Raises: errors.Error; DeadlineExceeded after `timeout` seconds.
         """
-        found = self._try_inline(sql, params, Shape.ALL)
+        found = self._try_inline(sql, params, ALL)
         if found is MISS:
-            found = await self._queue(sql, params, Shape.ALL, timeout, priority)
+            found = await self._queue(sql, params, ALL, timeout, priority)
         elif self._spent:
             await self._next_turn()
         if into is None and self._row_factory is None:
@@ -178,9 +177,9 @@ class Database(Front):
         priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first row, or None. What else the statement would find is not looked for."""
-        found = self._try_inline(sql, params, Shape.ONE)
+        found = self._try_inline(sql, params, ONE)
         if found is MISS:
-            found = await self._queue(sql, params, Shape.ONE, timeout, priority)
+            found = await self._queue(sql, params, ONE, timeout, priority)
         elif self._spent:
             await self._next_turn()
         if found is None or (into is None and self._row_factory is None):
@@ -196,9 +195,9 @@ class Database(Front):
         priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first column of the first row, or None."""
-        found = self._try_inline(sql, params, Shape.VALUE)
+        found = self._try_inline(sql, params, VALUE)
         if found is MISS:
-            found = await self._queue(sql, params, Shape.VALUE, timeout, priority)
+            found = await self._queue(sql, params, VALUE, timeout, priority)
         elif self._spent:
             await self._next_turn()
         return found
@@ -236,7 +235,7 @@ class Database(Front):
 
         Raises: errors.Error; its `.applied` says whether the write is in the file.
         """
-        result: ExecuteResult = await self._queue(sql, params, Shape.RESULT, timeout, priority, durability)
+        result: ExecuteResult = await self._queue(sql, params, RESULT, timeout, priority, durability)
         return result
 
     async def execute_many(
@@ -287,7 +286,7 @@ class Database(Front):
         """
         engine = self._check_open()
         check_function(fn)
-        call = FunctionWrite(fn, engine.transaction_on, self._terms(timeout, priority, durability))
+        call = FunctionWrite(fn, engine, self._terms(timeout, priority, durability))
         result: T = await self._write(engine, call, "write")
         return result
 
@@ -378,7 +377,7 @@ class Database(Front):
 
     def _check_open(self) -> Engine:
         engine = self._engine
-        if engine is None or engine.standing is not Standing.OPEN or self._loop is None:
+        if engine is None or not engine.is_open or self._loop is None:
             raise self._closed()
         if not self._port.serves_this_task() and self._loop is not get_running_loop():
             raise messages.wrong_loop(self._opened_at, id(self._loop))
@@ -392,14 +391,14 @@ class Database(Front):
         profile = self._profile_of(sql)
         if (
             profile is None
-            or profile.cost.lane is not Lane.INLINE
-            or profile.kind is not Kind.READ
+            or not profile.cost.inline
+            or not profile.is_read
             or profile.stale
             or params.__class__ not in PLAIN
         ):
             return MISS
         engine = self._engine
-        if engine is None or engine.standing is not Standing.OPEN or engine.inline is None:
+        if engine is None or not engine.is_open or engine.inline is None:
             return MISS
         turn = self._turn
         now = perf_counter()

@@ -25,7 +25,6 @@ from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.grant import Lease, LeaseState, Operation
 from millpond.engine.sqlite.lanes import Session, Step
 from millpond.events import Observer
-from millpond.guesses import instead_of
 from millpond.into import maker
 from millpond.locations import locate
 from millpond.parameters import check
@@ -56,8 +55,6 @@ holding: ContextVar[tuple[Lease, ...]] = ContextVar("holding", default=())
 class Front:
     """A database's front door: what is the same for tasks and for threads."""
 
-    _awaits = False
-
     def __init__(
         self,
         where: str | PathLike[str],
@@ -83,9 +80,6 @@ class Front:
         standing = self._engine.standing.value if self._engine is not None else Standing.NEW.value
         return f"<Database {self._location.name}: {standing}>"
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(instead_of(name, "Database", awaits=self._awaits))
-
     def __del__(self) -> None:
         engine = self.__dict__.get("_engine")
         if engine is None or engine.standing is not Standing.OPEN:
@@ -99,7 +93,7 @@ class Front:
     def _check_open(self) -> Engine:
         """The engine, if this caller may use it. Raises: DatabaseClosed, Forked, WrongLoop."""
         engine = self._engine
-        if engine is None or engine.standing is not Standing.OPEN:
+        if engine is None or not engine.is_open:
             raise self._closed()
         return engine
 
@@ -170,7 +164,7 @@ class Front:
     ) -> ReadCall | WriteCall:
         """Queue a statement where it belongs. Raises: what may not be run this way; Overloaded."""
         kind = profile.kind
-        if kind is Kind.READ and not engine.memory and not profile.temporary:
+        if profile.is_read and not engine.memory and not profile.temporary:
             return self._send_read(engine, profile, params, shape, self._seconds(timeout), priority)
         terms = self._terms(timeout, priority, durability)
         call: WriteCall
@@ -211,7 +205,10 @@ class Front:
         """Queue a job for the writer. Raises: WouldWaitForItself, Overloaded, DatabaseClosed."""
         if held := holding.get():
             self._not_for_itself(engine, held, method)
-        refused = engine.writer.submit(call)
+        writer = engine.writer
+        if call.cheap and writer.at_once(call):
+            return
+        refused = writer.submit(call)
         if refused is not None:
             engine.refused += 1
             raise messages.overloaded(

@@ -11,16 +11,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from millpond import errors
-from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
+from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
-from millpond.guesses import instead_of
+from millpond.guesses import with_guesses
 from millpond.parameters import check
 from millpond.places import describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
-from millpond.statements.cost import Lane
-from millpond.statements.profile import Kind, Profile
+from millpond.statements.profile import Profile
 
 if TYPE_CHECKING:
     from millpond.database import Database
@@ -40,6 +39,7 @@ SLICE = 1_000
 """Rows per step of a stream: few at first, so that the first comes soon; then enough to make hops cheap."""
 
 
+@with_guesses("a transaction", awaits=True, handle="tx")
 class TransactionScope:
     """An interactive write transaction: `async with db.transaction() as tx:`.
 
@@ -78,7 +78,8 @@ class TransactionScope:
         db._submit(engine, lease, "transaction")
         self._lease = lease
         try:
-            await db._answer(engine, lease)
+            if lease.standing is LeaseState.WAITING:
+                await db._answer(engine, lease)
             while lease.offered is not None and lease.offered.wait_again(lease):
                 await db._answer(engine, lease)
             if lease.standing is not LeaseState.ACTIVE:
@@ -129,12 +130,9 @@ class TransactionScope:
             engine.writer.ring()
             warn_forgotten(engine, "transaction", lease.place)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(instead_of(name, "a transaction", awaits=True).replace("db.", "tx."))
-
     async def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement, without its rows."""
-        result: ExecuteResult = await self._run(sql, params, Shape.RESULT, timeout)
+        result: ExecuteResult = await self._run(sql, params, RESULT, timeout)
         return result
 
     async def execute_many(
@@ -166,7 +164,7 @@ class TransactionScope:
     ) -> list[T]: ...
     async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""
-        found = await self._run(sql, params, Shape.ALL, timeout)
+        found = await self._run(sql, params, ALL, timeout)
         return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
 
     @overload
@@ -179,14 +177,14 @@ class TransactionScope:
     ) -> T | None: ...
     async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """The first row, or None."""
-        found = await self._run(sql, params, Shape.ONE, timeout)
+        found = await self._run(sql, params, ONE, timeout)
         if found is None or (into is None and self._db._row_factory is None):
             return found
         return self._db._shaped([found], into)[0]
 
     async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        return await self._run(sql, params, Shape.VALUE, timeout)
+        return await self._run(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
 
@@ -223,7 +221,7 @@ class TransactionScope:
             assert grant is not None
             profile = grant.guarded(lease, sql, lambda: engine.profile_on(engine.writer_connection, sql))
             assert isinstance(profile, Profile)
-        if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
+        if not profile.is_read and not profile.is_write:
             engine.guard_inside(profile, "tx")
         return profile
 
@@ -235,10 +233,10 @@ class TransactionScope:
             self._active()
             raise AssertionError("a transaction without a grant is not active")
         profile = engine.profiles.get(sql)
-        if profile is None or profile.stale or (profile.kind is not Kind.READ and profile.kind is not Kind.WRITE):
+        if profile is None or profile.stale or not (profile.is_read or profile.is_write):
             profile = self._profile(sql)
         try:
-            if grant.inbox or profile.cost.lane is not Lane.INLINE:
+            if grant.inbox or not profile.cost.inline:
                 return await self._in_thread(sql, lambda: grant.run(lease, profile, params, shape), profile, timeout)
             return grant.run(lease, profile, params, shape)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
@@ -405,16 +403,16 @@ class Snapshot(SnapshotReader):
 
     async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""
-        return self._db._shaped(await self._query(sql, params, Shape.ALL, timeout), into)
+        return self._db._shaped(await self._query(sql, params, ALL, timeout), into)
 
     async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """The first row, or None."""
-        found = await self._query(sql, params, Shape.ONE, timeout)
+        found = await self._query(sql, params, ONE, timeout)
         return None if found is None else self._db._shaped([found], into)[0]
 
     async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        return await self._query(sql, params, Shape.VALUE, timeout)
+        return await self._query(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
 
@@ -519,9 +517,7 @@ class RowStream:
             profile = slices.profile = await db._profile(slices.sql)
             if not profile.is_read or engine.memory:
                 slices.ended = True
-                found: list[Any] = await db._queue(
-                    slices.sql, slices.params, Shape.ALL, self._timeout_s, self._priority
-                )
+                found: list[Any] = await db._queue(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found
             slices.session = await db._session("iterate", self._priority, self._timeout_s, self._place)
         session = slices.session

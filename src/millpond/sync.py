@@ -14,7 +14,7 @@ from millpond import assembly, errors, messages
 from millpond.callers.threads import Bound, ThreadPort, ThreadWaiter
 from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
-from millpond.engine.sqlite.connection import Connection, ExecuteResult, Shape
+from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.copying import copy_database
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
@@ -33,7 +33,7 @@ from millpond.front import (
     holding,
     leave,
 )
-from millpond.guesses import instead_of
+from millpond.guesses import with_guesses
 from millpond.locations import locate
 from millpond.parameters import check
 from millpond.places import describe
@@ -51,6 +51,7 @@ T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any] | None
 
 
+@with_guesses("Database", awaits=False)
 class Database(Front):
     """An SQLite database for threads: `with Database("bot.db") as db: db.execute(...)`.
 
@@ -119,7 +120,7 @@ class Database(Front):
         priority: Priority = Priority.NORMAL,
     ) -> list[Any]:
         """All rows."""
-        return self._shaped(self._fetch(sql, params, Shape.ALL, timeout, priority), into)
+        return self._shaped(self._fetch(sql, params, ALL, timeout, priority), into)
 
     @overload
     def fetch_one(
@@ -139,14 +140,14 @@ class Database(Front):
         priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first row, or None."""
-        found = self._fetch(sql, params, Shape.ONE, timeout, priority)
+        found = self._fetch(sql, params, ONE, timeout, priority)
         return None if found is None else self._shaped([found], into)[0]
 
     def fetch_value(
         self, sql: str, params: Params = None, *, timeout: float | None = None, priority: Priority = Priority.NORMAL
     ) -> Any:
         """The first column of the first row, or None."""
-        return self._fetch(sql, params, Shape.VALUE, timeout, priority)
+        return self._fetch(sql, params, VALUE, timeout, priority)
 
     fetch_val = fetch_value
 
@@ -178,7 +179,7 @@ class Database(Front):
         engine = self._check_open()
         self._check_params(sql, params)
         profile = self._profile(sql)
-        call = self._send(engine, profile, params, Shape.RESULT, timeout, priority, durability)
+        call = self._send(engine, profile, params, RESULT, timeout, priority, durability)
         result: ExecuteResult = self._answer(engine, call)
         return result
 
@@ -226,7 +227,7 @@ class Database(Front):
         """Run `fn(tx)` atomically in the writer: read-modify-write that shares its commit with others."""
         engine = self._check_open()
         check_function(fn)
-        call = FunctionWrite(fn, engine.transaction_on, self._terms(timeout, priority, durability))
+        call = FunctionWrite(fn, engine, self._terms(timeout, priority, durability))
         result: T = self._write(engine, call, "write")
         return result
 
@@ -388,6 +389,7 @@ class Database(Front):
         return self._answer(engine, session.step(self._port.waiter(), sql, run, timeout_s))
 
 
+@with_guesses("a transaction", awaits=False, handle="tx")
 class TransactionScope:
     """An interactive write transaction: `with db.transaction() as tx:`. Its statements run in the calling thread."""
 
@@ -451,12 +453,9 @@ class TransactionScope:
             engine.writer.ring()
             warn_forgotten(engine, "transaction", lease.place)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(instead_of(name, "a transaction", awaits=False).replace("db.", "tx."))
-
     def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
         """Run one statement, without its rows."""
-        result: ExecuteResult = self._run(sql, params, Shape.RESULT, timeout)
+        result: ExecuteResult = self._run(sql, params, RESULT, timeout)
         return result
 
     def execute_many(self, sql: str, rows: Iterable[Any], *, timeout: float | None = None) -> ExecuteResult:
@@ -473,16 +472,16 @@ class TransactionScope:
 
     def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""
-        return self._db._shaped(self._run(sql, params, Shape.ALL, timeout), into)
+        return self._db._shaped(self._run(sql, params, ALL, timeout), into)
 
     def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """The first row, or None."""
-        found = self._run(sql, params, Shape.ONE, timeout)
+        found = self._run(sql, params, ONE, timeout)
         return None if found is None else self._db._shaped([found], into)[0]
 
     def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        return self._run(sql, params, Shape.VALUE, timeout)
+        return self._run(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
 
@@ -600,16 +599,16 @@ class Snapshot(SnapshotReader):
 
     def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""
-        return self._db._shaped(self._query(sql, params, Shape.ALL, timeout), into)
+        return self._db._shaped(self._query(sql, params, ALL, timeout), into)
 
     def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """The first row, or None."""
-        found = self._query(sql, params, Shape.ONE, timeout)
+        found = self._query(sql, params, ONE, timeout)
         return None if found is None else self._db._shaped([found], into)[0]
 
     def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        return self._query(sql, params, Shape.VALUE, timeout)
+        return self._query(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
 
@@ -666,7 +665,7 @@ class RowStream:
             profile = slices.profile = db._profile(slices.sql)
             if not profile.is_read or engine.memory:
                 slices.ended = True
-                found: list[Any] = db._fetch(slices.sql, slices.params, Shape.ALL, self._timeout_s, self._priority)
+                found: list[Any] = db._fetch(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found
             slices.session = db._session("iterate", self._priority, self._timeout_s, self._place)
         session = slices.session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from millpond.scheduling.fair_queue import FairQueue
@@ -19,6 +19,10 @@ class State(enum.Enum):
     RUNNING = "running"
     ALONE = "alone"
     DONE = "done"
+
+
+_WAITING, _RUNNING, _ALONE, _DONE = State
+"""A member of an enum costs 100 ns on Python 3.11, a global 10."""
 
 
 class Mode(enum.Enum):
@@ -54,7 +58,7 @@ class WriteJob:
     alone: bool = False
     outside: bool = False
     reads: bool = False
-    state: State = State.WAITING
+    state: State = _WAITING
     submitted: float = 0.0
     queued: bool = False
 
@@ -139,7 +143,7 @@ class WriteQueue:
         if self._queue.size + len(self._again) + (self._due is not None) >= self.limit:
             return Refused(len(self), self.limit, self.oldest_s(now))
         job.submitted = now
-        job.state = State.WAITING
+        job.state = _WAITING
         self._full += job.full
         self._queue.push(job)
         return None
@@ -148,7 +152,7 @@ class WriteQueue:
         """Take a waiting job out. False: it runs already or has run."""
         if job is self._due:
             self._due = None
-        elif job.state is State.ALONE and job in self._again:
+        elif job.state is _ALONE and job in self._again:
             self._again.remove(job)
         elif not self._queue.remove(job):
             return False
@@ -197,15 +201,15 @@ class WriteQueue:
             self._cut_due(batch, now, full)
         return batch
 
-    def finished(self, jobs: list[WriteJob]) -> None:
+    def finished(self, jobs: Sequence[WriteJob]) -> None:
         """These are decided: committed, or failed by their own fault."""
         for job in jobs:
-            job.state = State.DONE
+            job.state = _DONE
 
     def lost(self, survivors: list[WriteJob]) -> None:
         """The transaction of these innocent jobs is gone: each runs again, by itself, before anyone else."""
         for job in survivors:
-            job.state = State.ALONE
+            job.state = _ALONE
             self._full += job.full
         self._again.extendleft(reversed(survivors))
 
@@ -253,7 +257,7 @@ class WriteQueue:
 
     def _run(self, batch: Batch, job: WriteJob, mode: Mode) -> None:
         self._full -= job.full
-        job.state = State.RUNNING
+        job.state = _RUNNING
         batch.mode = mode
         batch.jobs.append(job)
 
@@ -264,4 +268,4 @@ class WriteQueue:
 
     def _leave(self, job: WriteJob) -> None:
         self._full -= job.full
-        job.state = State.DONE
+        job.state = _DONE

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Cost", "Lane"]
+__all__ = ["Cost", "Costs", "Lane"]
 
 CHEAP_S = 0.0003
 """A run below this is cheap: some dozens of them fit into one turn of the loop."""
 SLOW_S = 0.001
 """A run above this on the loop is a stall that others feel."""
+STALL_S = 0.005
+"""One run above this on the loop is enough."""
 LONG_S = 0.002
 """What always takes longer than this keeps others waiting in the quick lane."""
 FIRST_PROOF = 2
@@ -40,7 +42,7 @@ class Cost:
     proof that is wanted, up to MOST_PROOF; long good conduct halves it.
     """
 
-    __slots__ = ("_cheap", "_strikes", "best_s", "lane", "mean_s", "proof")
+    __slots__ = ("_cheap", "_lane", "_strikes", "best_s", "inline", "mean_s", "proof")
 
     def __init__(self) -> None:
         self.lane = Lane.QUICK
@@ -50,6 +52,16 @@ class Cost:
         self._cheap = 0
         self._strikes = 0.0
 
+    @property
+    def lane(self) -> Lane:
+        """Where it may run now; `inline` is the same question's short answer."""
+        return self._lane
+
+    @lane.setter
+    def lane(self, lane: Lane) -> None:
+        self._lane = lane
+        self.inline = lane is Lane.INLINE
+
     def ran(self, seconds: float, runs: int = 1) -> None:
         """Take in the length of one run, wherever it was. runs: so many quick ones does it stand for."""
         self.mean_s += (seconds - self.mean_s) * 0.1 if self.mean_s else seconds
@@ -57,8 +69,8 @@ class Cost:
         self.best_s = best = seconds if seconds < best else best
         if seconds > SLOW_S:
             self._strikes += 1.0
-            if self.lane is Lane.INLINE:
-                if self._strikes >= STRIKES:
+            if self.inline:
+                if self._strikes >= STRIKES or seconds > STALL_S:
                     self.over_budget()
                 return
         elif self._strikes:
@@ -72,17 +84,39 @@ class Cost:
         """It was interrupted, or is too slow for where it runs: one place down."""
         self._cheap = 0
         self._strikes = 0.0
-        if self.lane is Lane.INLINE:
+        if self.inline:
             self.proof = min(MOST_PROOF, self.proof * 2)
         if self.lane is not Lane.HEAVY:
             self.lane = Lane(self.lane + 1)
 
     def _was_cheap(self, runs: int) -> None:
         self._cheap += runs
-        if self.lane is Lane.INLINE:
+        if self.inline:
             if self._cheap >= FORGIVEN_AFTER:
                 self._cheap = 0
                 self.proof = max(FIRST_PROOF, self.proof // 2)
         elif self._cheap >= self.proof:
             self._cheap = 0
             self.lane = Lane(self.lane - 1)
+
+
+class Costs:
+    """Costs of a caller's functions, by their code; bounded, the oldest goes."""
+
+    __slots__ = ("_by_code", "_limit")
+
+    def __init__(self, limit: int = 1_000) -> None:
+        self._limit = limit
+        self._by_code: dict[object, Cost] = {}
+
+    def of(self, function: object) -> Cost | None:
+        """None for what has no code of its own: it may be anything."""
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return None
+        cost = self._by_code.get(code)
+        if cost is None:
+            if len(self._by_code) >= self._limit:
+                self._by_code.pop(next(iter(self._by_code)))
+            cost = self._by_code[code] = Cost()
+        return cost

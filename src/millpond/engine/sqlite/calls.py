@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import apsw
 
 from millpond import errors
-from millpond.engine.sqlite.connection import Connection, ExecuteResult, Parameters, Shape
+from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Parameters, Shape
 from millpond.scheduling.write_queue import WriteJob
-from millpond.statements.profile import Kind, Profile
+from millpond.statements.cost import Cost, Costs
+from millpond.statements.profile import Profile
 
 __all__ = [
     "Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "Question", "ReadCall", "ScriptWrite",
@@ -96,13 +97,16 @@ class Terms(NamedTuple):
 class WriteCall(WriteJob):
     """A job for the writer.
 
-    started: when it began to run; committing: its COMMIT is under way; stop: cancelled or late while
+    cheap: proven to take so little that it may run on a loop; cost: where that is learnt. started: when it
+    began to run; committing: its COMMIT is under way; stop: cancelled or late while
     it ran, so it is to be undone if that is still possible; overdue: how often its deadline was put off.
     """
 
     result: Any = None
     error: BaseException | None = None
     started: float | None = None
+    cheap = False
+    cost: Cost | None = None
     committing = False
     stop = False
     overdue = 0
@@ -133,7 +137,9 @@ class StatementWrite(WriteCall):
         self.params = params
         self.shape = shape
         self.alone = profile.ends_transaction
-        self.cost_s = profile.cost.mean_s or UNKNOWN_COST_S
+        cost = self.cost = profile.cost
+        self.cost_s = cost.mean_s or UNKNOWN_COST_S
+        self.cheap = cost.inline and profile.is_write and not self.alone
 
     @property
     def savepoint(self) -> bool:
@@ -168,15 +174,28 @@ class ScriptWrite(WriteCall):
         self.script_on(connection, self.sql, "execute_script")
 
 
+class FunctionHost(Protocol):
+    """What a function needs of the engine."""
+
+    functions: Costs
+
+    def transaction_on(self, connection: Connection) -> Transaction: ...
+
+
 class FunctionWrite(WriteCall):
     """A caller's function, run in the writer with a transaction of plain methods."""
 
     def __init__(
-        self, function: Callable[[Any], Any], open_transaction: Callable[[Connection], Transaction], terms: Terms
+        self,
+        function: Callable[[Any], Any],
+        host: FunctionHost,
+        terms: Terms,
     ) -> None:
         super().__init__("write", terms)
         self.function = function
-        self.open_transaction = open_transaction
+        self.open_transaction = host.transaction_on
+        cost = self.cost = host.functions.of(function)
+        self.cheap = cost is not None and cost.inline
 
     def run(self, connection: Connection) -> Any:
         tx = self.open_transaction(connection)
@@ -295,7 +314,7 @@ class Transaction:
 
     def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
         """Run one statement, without its rows."""
-        result: ExecuteResult = self._run(sql, params, Shape.RESULT)
+        result: ExecuteResult = self._run(sql, params, RESULT)
         return result
 
     def execute_many(self, sql: str, rows: Iterable[Parameters]) -> ExecuteResult:
@@ -316,16 +335,16 @@ class Transaction:
 
     def fetch_all(self, sql: str, params: Parameters = None) -> list[Any]:
         """All rows."""
-        result: list[Any] = self._run(sql, params, Shape.ALL)
+        result: list[Any] = self._run(sql, params, ALL)
         return result
 
     def fetch_one(self, sql: str, params: Parameters = None) -> Any:
         """The first row, or None."""
-        return self._run(sql, params, Shape.ONE)
+        return self._run(sql, params, ONE)
 
     def fetch_value(self, sql: str, params: Parameters = None) -> Any:
         """The first column of the first row, or None."""
-        return self._run(sql, params, Shape.VALUE)
+        return self._run(sql, params, VALUE)
 
     fetch_val = fetch_value
 
@@ -341,7 +360,7 @@ class Transaction:
     def _profile(self, sql: str) -> Profile:
         self._check()
         profile = self._lookup(self._connection, sql)
-        if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
+        if not profile.is_read and not profile.is_write:
             self._guard(profile, "tx")
         return profile
 

@@ -15,7 +15,7 @@ from millpond.rows import Row, row_type
 from millpond.settings import Settings
 from millpond.statements.profile import Profile
 
-__all__ = ["Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
+__all__ = ["ALL", "ONE", "RESULT", "VALUE", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
 
 Parameters = Any
 """One sequence or one mapping of values, or None."""
@@ -40,6 +40,10 @@ class Shape(enum.IntEnum):
     ONE = 1
     VALUE = 2
     RESULT = 3
+
+
+ALL, ONE, VALUE, RESULT = Shape
+"""Asked for at each call: a member of an enum costs 100 ns on Python 3.11, a global 10."""
 
 
 @dataclass(slots=True)
@@ -124,7 +128,7 @@ class Connection:
 
         Raises: whatever apsw raises; the cursor is good for the next statement all the same.
         """
-        if shape is Shape.RESULT:
+        if shape is RESULT:
             return self.change(profile, params)
         cursor = self._cursor
         try:
@@ -132,10 +136,10 @@ class Connection:
             if not self.pinned and self.db.data_version() != self._data_version:
                 self.look_at_schema()
             make = profile.row if profile.cookie == self.cookie else self.row_of(cursor, profile)
-            if shape is Shape.ALL or profile.single_row or not profile.is_read:
+            if shape is ALL or profile.single_row or not profile.is_read:
                 found: list[Any] = cursor.fetchall()
                 found = self.converted(profile, found)
-                if shape is Shape.ALL:
+                if shape is ALL:
                     return list(map(make, found))
                 first = found[0] if found else None
             else:
@@ -148,7 +152,7 @@ class Connection:
             raise
         if first is None:
             return None
-        return make(first) if shape is Shape.ONE else first[0]
+        return make(first) if shape is ONE else first[0]
 
     def change(self, profile: Profile, params: Parameters) -> ExecuteResult:
         """Run a statement to its end, without its rows."""

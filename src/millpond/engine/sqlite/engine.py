@@ -23,13 +23,15 @@ from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.observers import Observers
 from millpond.engine.sqlite.wal_index import WalIndex
-from millpond.engine.sqlite.writer import Phase, Writer
+from millpond.engine.sqlite.writer import Writer
+from millpond.engine.sqlite.writer_host import Phase
 from millpond.locations import Location
 from millpond.parameters import Adapters, Converters
 from millpond.ports import Port
 from millpond.scheduling.places import Places
 from millpond.settings import Settings
 from millpond.statements.cache import ProfileCache
+from millpond.statements.cost import Costs
 from millpond.statements.profile import Kind, Profile
 from millpond.stats import Check, Health, Stats
 
@@ -61,9 +63,10 @@ class Engine:
         self.location = location
         self.settings = settings
         self.port = port
-        self.standing = Standing.NEW
+        self._stand(Standing.NEW)
         self.profiles = ProfileCache(settings.profiles)
         self.places = Places()
+        self.functions = Costs()
         self.setup = Setup(
             path=location.path,
             settings=settings,
@@ -115,7 +118,7 @@ class Engine:
             self._take_down(0.0)
             raise self.translate(exc, None) from exc
         self.opened = monotonic()
-        self.standing = Standing.OPEN
+        self._stand(Standing.OPEN)
         guards.call_after_fork(self)
         if not self.memory:
             self._forget = guards.watch_other_engines(self.location.path, self._conflict)
@@ -125,11 +128,15 @@ class Engine:
         """Finish what is queued within the grace, fail the rest, close everything. Twice is once."""
         if self.standing is not Standing.OPEN:
             return
-        self.standing = Standing.CLOSING
+        self._stand(Standing.CLOSING)
         try:
             self._take_down(grace_s)
         finally:
-            self.standing = Standing.CLOSED
+            self._stand(Standing.CLOSED)
+
+    def _stand(self, standing: Standing) -> None:
+        self.standing = standing
+        self.is_open = standing is Standing.OPEN  # asked for at each call
 
     def _take_down(self, grace_s: float) -> None:
         self._forget()
@@ -157,7 +164,7 @@ class Engine:
 
     def forked(self) -> object:
         """In a child process: nothing here may be used or closed; the caller keeps the returned for ever."""
-        self.standing = Standing.FORKED
+        self._stand(Standing.FORKED)
         return (self, self.inline, self.lanes, self.writer, self.checkpointer)
 
     def closed_error(self) -> errors.Error:

@@ -51,11 +51,15 @@ class LeaseState(enum.Enum):
     LOST = "lost"
 
 
+WAITING, ACTIVE, ENDED, ROLLED_BACK, EXPIRED, LOST = LeaseState
+"""A member of an enum costs 100 ns on Python 3.11, a global 10."""
+
+
 class Lease(WriteCall):
     """An interactive transaction: the right to use the writer's connection until it ends."""
 
     lease = True
-    standing = LeaseState.WAITING
+    standing = WAITING
     grant: Grant | None = None
     offered: Grant | None = None
     granted = 0.0
@@ -72,7 +76,7 @@ class Lease(WriteCall):
         self._code = code
         self._line = line
         self.known = known
-        self.shares = known.shares
+        self.shares = self.cheap = known.shares
         self.cost_s = known.cost_s
 
     @property
@@ -105,7 +109,10 @@ class Operation:
 
 
 class Grant:
-    """One hand-over of the connection to some leases. together: they share the transaction with others."""
+    """One hand-over of the connection to some leases. together: they share the transaction with others.
+
+    open: others may still come in by `enter`, until `shut`.
+    """
 
     def __init__(
         self,
@@ -117,6 +124,7 @@ class Grant:
         bell: Bell,
         translate: Callable[[BaseException, str | None], BaseException],
         claims: threading.Lock,
+        is_open: bool = False,
     ) -> None:
         self._connection = connection
         self._port = port
@@ -133,6 +141,7 @@ class Grant:
         self.ended: list[Lease] = []
         self.cause: BaseException | None = None
         self.over = False
+        self.open = is_open
 
     @property
     def lost(self) -> bool:
@@ -159,13 +168,41 @@ class Grant:
                     lease.offered = self
                 self._port.settle([(lease, None, None) for lease in early])
 
+    def enter(self, lease: Lease) -> bool:
+        """Begin a lease here and now, if nobody else's is under way. False: it must be queued."""
+        with self.lock:
+            if not self.open or self.current is not None:
+                return False
+            self._connection.run("SAVEPOINT lease")
+            lease.grant = self
+            lease.standing = ACTIVE
+            lease.granted = lease.last = monotonic()
+            self.current = lease
+            return True
+
+    def shut(self) -> None:
+        """Nobody else comes in; over once the lease that is under way has ended."""
+        with self.lock:
+            self.open = False
+            if self.current is None:
+                self.over = True
+        self._bell.ring()
+
+    def fail(self, cause: BaseException) -> None:
+        """Under the lock: the transaction is gone, and what ended in it is lost."""
+        self.cause = cause
+        self.open = False
+        self.over = True
+        self.current = None
+        self._bell.ring()
+
     def run(self, lease: Lease, profile: Profile, params: Parameters, shape: Shape) -> Any:
         """Run a statement of the lease here and now.
 
         Raises: the statement's error; LeaseExpired, TransactionLost, ProgrammingError when the lease is over.
         """
         with self.lock:
-            if lease.standing is not LeaseState.ACTIVE:
+            if lease.standing is not ACTIVE:
                 self.check(lease)
             lease.statements += 1
             started = monotonic()
@@ -229,7 +266,7 @@ class Grant:
         ForeignKeyViolation if it leaves deferred violations behind.
         """
         with self.lock:
-            if lease.standing is not LeaseState.ACTIVE:
+            if lease.standing is not ACTIVE:
                 if keep:
                     self.check(lease)
                 return False
@@ -244,10 +281,10 @@ class Grant:
                 if self._together:
                     self._connection.run("RELEASE lease")
                 lease.waiter = self._port.waiter()
-                lease.standing = LeaseState.ENDED
+                lease.standing = ENDED
                 self.ended.append(lease)
             else:
-                self._undo(lease, LeaseState.ROLLED_BACK)
+                self._undo(lease, ROLLED_BACK)
             lease.known.ended(monotonic() - lease.granted - lease.sent_s, awaited=awaited)
             self._next()
             if violation is not None:
@@ -257,7 +294,7 @@ class Grant:
     def wait_again(self, lease: Lease) -> bool:
         """It was woken with its neighbours, before its turn. False: its turn has come, or it is over."""
         with self._claims:
-            if lease.standing is not LeaseState.WAITING:
+            if lease.standing is not WAITING:
                 return False
             lease.waiter = self._port.waiter()
             lease.woken = False
@@ -266,9 +303,9 @@ class Grant:
     def withdraw(self, lease: Lease) -> bool:
         """Its caller gave up before it came. False: it has come."""
         with self._claims:
-            if lease.standing is not LeaseState.WAITING:
+            if lease.standing is not WAITING:
                 return False
-            lease.standing = LeaseState.ROLLED_BACK
+            lease.standing = ROLLED_BACK
             return True
 
     def savepoint(self, lease: Lease, name: str) -> None:
@@ -290,10 +327,10 @@ class Grant:
             self._connection.db.interrupt()
             self.lock.acquire()
         try:
-            if self.current is not lease or lease.standing is not LeaseState.ACTIVE:
+            if self.current is not lease or lease.standing is not ACTIVE:
                 return False
             lease.cause = cause
-            self._undo(lease, LeaseState.EXPIRED)
+            self._undo(lease, EXPIRED)
             lease.known.ended(monotonic() - lease.granted)
             self._next()
             return True
@@ -326,11 +363,11 @@ class Grant:
             lease = self.waiting.popleft()
             with self._claims:
                 gone = lease.waiter.done() and not lease.woken
-                if gone or lease.standing is not LeaseState.WAITING:
-                    lease.standing = LeaseState.ROLLED_BACK
+                if gone or lease.standing is not WAITING:
+                    lease.standing = ROLLED_BACK
                     continue
                 lease.grant = self
-                lease.standing = LeaseState.ACTIVE
+                lease.standing = ACTIVE
                 comes = lease.woken
             lease.granted = lease.last = monotonic()
             if self._together:
@@ -339,8 +376,9 @@ class Grant:
             if not comes:
                 self._port.settle([(lease, None, None)])
             return
-        self.over = True
-        self._bell.ring()
+        if not self.open:
+            self.over = True
+            self._bell.ring()
 
     def _undo(self, lease: Lease, standing: LeaseState) -> None:
         lease.standing = standing
@@ -354,14 +392,11 @@ class Grant:
 
     def _lose(self, lease: Lease, error: BaseException) -> None:
         """The transaction is gone, with all that ended in it without an answer."""
-        self.cause = error
-        lease.standing = LeaseState.LOST
+        lease.standing = LOST
         lease.cause = errors.TransactionLost(
             f"the transaction opened at {lease.place} was ended by a statement of its own",
             detail=f"{type(error).__name__}: {error}",
             applied="no",
         )
         lease.cause.__cause__ = error
-        self.over = True
-        self.current = None
-        self._bell.ring()
+        self.fail(error)

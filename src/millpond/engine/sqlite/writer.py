@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import enum
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import apsw
 
@@ -17,45 +16,21 @@ from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.engine.sqlite.turn_batch import TurnBatch
+from millpond.engine.sqlite.writer_host import Phase, WriterHost
 from millpond.messages import clip
-from millpond.ports import Port, Reply
-from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteQueue
-from millpond.settings import Settings
+from millpond.ports import Reply
+from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteJob, WriteQueue
 from millpond.statements.profile import Kind
 
-__all__ = ["Phase", "Writer", "WriterHost"]
+__all__ = ["Writer"]
 
 log = logging.getLogger("millpond.writer")
 
+AWAKE_S = 0.05
+"""The loop may have the connection so long before the thread takes it back; idle for so long, it sleeps."""
 LONG_WAIT_S = 0.05
 """After this long for a foreign lock, ask less often and look for who holds it."""
-
-
-class Phase(enum.Enum):
-    """What the writer is at. Published for whoever wants to know where a write waits."""
-
-    IDLE = "idle"
-    GATE = "waiting for the write lock"
-    WORK = "running jobs"
-    LEASE = "granted to a transaction"
-    COMMIT = "committing"
-    CLOSED = "closed"
-
-
-class WriterHost(Protocol):
-    """What the writer needs of the engine around it."""
-
-    settings: Settings
-    port: Port
-
-    def open_writer(self) -> Connection: ...
-    def verify_files(self) -> errors.Error | None: ...
-    def translate(self, exc: BaseException, sql: str | None, *, applied: Any = "no") -> BaseException: ...
-    def schema_changed(self) -> None: ...
-    def log_grew(self, pages: int) -> None: ...
-    def emit(self, make: Callable[[], events.Event]) -> None: ...
-    def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error: ...
-    def lease_expired(self, lease: Lease, held_s: float) -> errors.Error: ...
 
 
 class Writer:
@@ -75,6 +50,10 @@ class Writer:
         self._claims = threading.Lock()
         self._kicked = False
         self._closing = False
+        self._parked = False
+        self._awake = True
+        self._turn_batch: TurnBatch | None = None
+        self._at_once = self._port.has_turns and settings.inline == "auto" and not host.memory
         self._give_up_at: float | None = None
         self._full: bool | None = None
         self._alone: WriteCall | None = None
@@ -130,6 +109,41 @@ class Writer:
             self._port.soon(self._kick)
         return refused
 
+    def at_once(self, call: WriteCall) -> bool:
+        """On the loop: run a job that is proven cheap here and now, or begin a lease. False: submit it.
+
+        Its answer comes with the commit, at the turn's end; that of a job that failed comes at once.
+        """
+        if not self._at_once or not call.cheap or len(self._queue):
+            return False
+        batch = self._turn_batch
+        now = monotonic()
+        if batch is None:
+            batch = self._open_batch(call.full, now)
+            if batch is None:
+                return False
+        elif not batch.takes(call, now):
+            return False
+        call.submitted = now
+        if isinstance(call, Lease):
+            return batch.begin(call)
+        grant, connection = batch.grant, self.connection
+        assert connection is not None
+        with grant.lock:
+            if not grant.open or grant.current is not None:
+                return False
+            batch.room -= 1
+            call.state = State.RUNNING
+            if self._run_job(call, connection, together=True):
+                batch.done.append(call)
+                return True
+            call.state = State.DONE
+            assert call.error is not None
+            if not connection.db.in_transaction:
+                grant.fail(call.error)
+        self._port.settle([(call, None, call.error)])
+        return True
+
     def cancel(self, call: WriteCall) -> bool:
         """Its caller gave up. True: it had not run and will not. False: ask again when it is answered."""
         with self._lock:
@@ -180,6 +194,49 @@ class Writer:
         self._kicked = False
         self._bell.ring()
 
+    def _open_batch(self, full: bool, now: float) -> TurnBatch | None:
+        """On the loop: take the connection for the rest of the turn, if the thread has nothing to do."""
+        with self._lock:
+            connection = self.connection
+            if not (self._parked and self._awake) or self._closing or connection is None:
+                return None
+            grant = self._grant_of(connection, [], together=True, is_open=True)
+            batch = TurnBatch(grant, full=full, begun=now, room=self._host.settings.batch_jobs)
+            self._parked = False
+            self._turn_batch = batch
+        db = connection.db
+        try:
+            if self._host.verify_files() is None:
+                self._sync(full)
+                db.set_busy_timeout(0)
+                try:
+                    connection.run("BEGIN IMMEDIATE")
+                finally:
+                    db.set_busy_timeout(self._host.settings.busy_slice_ms)
+        except apsw.Error:
+            self._full = None  # whatever it is, the thread will meet it too, and has the time for it
+        if not db.in_transaction:
+            grant.shut()
+            return None
+        self._wrote = False
+        self._alone = None
+        self.grant = grant
+        self._phase(Phase.LEASE)
+        self._port.soon(grant.shut)
+        return batch
+
+    def _grant_of(self, connection: Connection, leases: list[Lease], *, together: bool, is_open: bool = False) -> Grant:
+        return Grant(
+            connection,
+            leases,
+            together=together,
+            port=self._port,
+            bell=self._bell,
+            translate=self._host.translate,
+            claims=self._claims,
+            is_open=is_open,
+        )
+
     def _main(self) -> None:
         try:
             self._connect()
@@ -193,20 +250,35 @@ class Writer:
             with self._lock:
                 empty = not len(self._queue)
                 closing = self._closing
-            if not empty and not self._out_of_time():
+                lent = self._turn_batch
+                self._parked = empty and not closing and lent is None
+            if lent is not None or (not empty and not self._out_of_time()):
                 try:
-                    self._turn()
+                    if lent is not None:
+                        self._finish(lent)
+                    else:
+                        self._turn()
                 except BaseException as exc:
                     self._crashed(exc)
             elif closing:
                 break
             else:
-                self._phase(Phase.IDLE)
-                self._bell.wait()
+                self._rest()
         self._fail_all(errors.DatabaseClosed("the database was closed before this write ran", applied="no"))
         if self.connection is not None:
             self.connection.close()
         self._phase(Phase.CLOSED)
+
+    def _rest(self) -> None:
+        """Nothing to do. For a moment it stays awake, so that a batch of the loop's is never without a watch."""
+        self._phase(Phase.IDLE)
+        if self._bell.wait(AWAKE_S):
+            return
+        with self._lock:
+            self._awake = self._turn_batch is not None
+        if not self._awake:
+            self._bell.wait()
+            self._awake = True
 
     def _connect(self) -> None:
         connection = self._host.open_writer()
@@ -310,6 +382,18 @@ class Writer:
                 self._lost(grant.cause, [*done, *grant.waiting], replies)
                 return
             done += grant.ended
+        self._conclude(batch.jobs, done, replies, full, started, begun)
+
+    def _conclude(
+        self,
+        jobs: Sequence[WriteJob],
+        done: list[WriteCall],
+        replies: list[Reply],
+        full: bool,
+        started: float,
+        begun: float,
+    ) -> None:
+        """Commit what is done, then answer all at once. The loop may have the connection before they are answered."""
         worked = monotonic()
         error = self._commit(done, full)
         committed = monotonic()
@@ -318,8 +402,6 @@ class Writer:
         if error is not None:
             self._commit_failed(error, done, replies)
             return
-        with self._lock:
-            self._queue.finished(batch.jobs)
         if done:
             self.batches += 1
             self.writes += len(done)
@@ -332,7 +414,32 @@ class Writer:
         if self._schema_touched:
             self._schema_touched = False
             self._host.schema_changed()
+        with self._lock:
+            self._queue.finished(jobs)
+            self._turn_batch = None
+            self._parked = not len(self._queue) and not self._closing
         self._port.settle(replies)
+
+    def _finish(self, batch: TurnBatch) -> None:
+        """What the loop did in its turn: wait for the end of it, commit, answer."""
+        grant = batch.grant
+        self._in_hand = batch.done
+        try:
+            self._attend(grant)
+            self.grant = None
+            self.leases += batch.leases
+            done: list[WriteCall] = [*batch.done, *grant.ended]
+            self._in_hand = done
+            replies: list[Reply] = []
+            if grant.lost:
+                replies += [(lease, None, self._lost_with(grant.cause)) for lease in grant.ended]
+                self._lost(grant.cause, batch.done, replies)
+            else:
+                self._conclude(done, done, replies, batch.full, batch.begun, batch.begun)
+        finally:
+            with self._lock:
+                if self._turn_batch is batch:
+                    self._turn_batch = None
 
     def _run_job(self, call: WriteCall, connection: Connection, together: bool) -> bool:
         """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone."""
@@ -361,10 +468,10 @@ class Writer:
                 raise self._host.late(call, call.timeout_s, running=False)
             if savepoint:
                 run("RELEASE job")
-            if isinstance(call, StatementWrite):
-                call.profile.cost.ran(monotonic() - call.started)
-                if call.profile.kind is Kind.SCHEMA:
-                    self._schema_touched = True
+            if call.cost is not None:
+                call.cost.ran(monotonic() - call.started)
+            if isinstance(call, StatementWrite) and call.profile.kind is Kind.SCHEMA:
+                self._schema_touched = True
         except BaseException as exc:
             call.error = self._error_of(call, exc)
             if db.in_transaction:
@@ -391,33 +498,28 @@ class Writer:
     def _serve(self, leases: list[Lease], together: bool) -> Grant:
         """Hand the connection over, and watch until it comes back."""
         assert self.connection is not None
-        grant = Grant(
-            self.connection,
-            leases,
-            together=together,
-            port=self._port,
-            bell=self._bell,
-            translate=self._host.translate,
-            claims=self._claims,
-        )
+        grant = self._grant_of(self.connection, leases, together=together)
         self.grant = grant
         self._phase(Phase.LEASE)
         grant.start()
-        while not grant.over or grant.inbox:
-            grant.work()
-            if grant.over:
-                continue
-            self._bell.wait(self._watch(grant))
+        self._attend(grant)
         self.grant = None
         self.leases += len(leases)
         self._phase(Phase.WORK)
         return grant
 
+    def _attend(self, grant: Grant) -> None:
+        """Run what leases send, and look after them, until all are over."""
+        while not grant.over or grant.inbox:
+            grant.work()
+            if not grant.over and not self._bell.wait(self._watch(grant)) and grant.open:
+                grant.shut()
+
     def _watch(self, grant: Grant) -> float:
         """Look after the current lease; seconds until the next look."""
         lease = grant.current
         if lease is None:
-            return 0.0
+            return AWAKE_S if grant.open else 0.0
         settings = self._host.settings
         held = monotonic() - lease.granted
         if lease.abandoned:
@@ -442,7 +544,7 @@ class Writer:
             self._host.emit(lambda: events.LeaseHeld(monotonic(), place, held, len(self._queue)))
         until = settings.max_lease if lease.warned else settings.lease_warning_s
         wait = min(until, settings.max_lease) - held
-        return min(wait, 0.1) if self._closing else wait
+        return min(wait, AWAKE_S) if self._closing or grant.open else wait
 
     def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
         assert self.connection is not None
@@ -586,13 +688,15 @@ class Writer:
         self.last_error = exc
         error = errors.InternalError(f"the writer failed: {type(exc).__name__}: {exc}", applied="unknown")
         grant, self.grant = self.grant, None
+        calls = self._in_hand
         if grant is not None:
-            grant.over = True
+            grant.open, grant.over = False, True
+            calls = [*calls, *grant.ended]
         self._fail_all(error)
-        for call in self._in_hand:
+        for call in calls:
             if isinstance(call, Lease):
                 call.standing, call.cause = LeaseState.LOST, error
-        self._port.settle([(call, None, error) for call in self._in_hand])
+        self._port.settle([(call, None, error) for call in calls])
         self._in_hand = []
         if self.connection is not None and self.connection.db.in_transaction:
             self.connection.run("ROLLBACK")

@@ -1,0 +1,44 @@
+"""What the writer shows and what it needs."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from millpond import errors, events
+from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.grant import Lease
+from millpond.ports import Port
+from millpond.settings import Settings
+
+__all__ = ["Phase", "WriterHost"]
+
+
+class Phase(enum.Enum):
+    """What the writer is at. Published for whoever wants to know where a write waits."""
+
+    IDLE = "idle"
+    GATE = "waiting for the write lock"
+    WORK = "running jobs"
+    LEASE = "granted to a transaction"
+    COMMIT = "committing"
+    CLOSED = "closed"
+
+
+class WriterHost(Protocol):
+    """What the writer needs of the engine around it."""
+
+    settings: Settings
+    port: Port
+
+    @property
+    def memory(self) -> bool: ...
+    def open_writer(self) -> Connection: ...
+    def verify_files(self) -> errors.Error | None: ...
+    def translate(self, exc: BaseException, sql: str | None, *, applied: Any = "no") -> BaseException: ...
+    def schema_changed(self) -> None: ...
+    def log_grew(self, pages: int) -> None: ...
+    def emit(self, make: Callable[[], events.Event]) -> None: ...
+    def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error: ...
+    def lease_expired(self, lease: Lease, held_s: float) -> errors.Error: ...
