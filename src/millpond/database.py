@@ -379,7 +379,7 @@ class Database(Front):
         engine = self._engine
         if engine is None or not engine.is_open or self._loop is None:
             raise self._closed()
-        if not self._port.serves_this_task() and self._loop is not get_running_loop():
+        if get_ident() != self._thread or (self._port.caller() is None and self._loop is not get_running_loop()):
             raise messages.wrong_loop(self._opened_at, id(self._loop))
         return engine
 
@@ -457,7 +457,9 @@ class Database(Front):
         """The long way: whatever the statement is, to where it belongs."""
         engine = self._check_open()
         self._check_params(sql, params)
-        profile = await self._profile(sql)
+        profile = self._profile_of(sql)
+        if profile is None or profile.stale:
+            profile = await self._profile(sql)
         return await self._answer(engine, self._send(engine, profile, params, shape, timeout, priority, durability))
 
     async def _write(self, engine: Engine, call: WriteCall, method: str) -> Any:
@@ -473,6 +475,9 @@ class Database(Front):
         except asyncio.CancelledError:
             engine.cancelled += 1
             self._give_up(engine, call)
+            raise
+        except GeneratorExit:
+            call.waiter.cancel()  # collected, maybe while this thread holds a lock: nothing may be locked here
             raise
         except errors.Error:
             engine.errors += 1

@@ -44,6 +44,7 @@ Waiting = ReadCall | WriteCall | Session | Step | Operation
 PLAIN: Final = frozenset({tuple, list, dict, type(None)})
 """Parameters of these types need no further look."""
 
+_PRIORITIES = frozenset(Priority)
 NO_LIMIT_S = 86_400.0
 LATE_GRACE_S = 1.0
 """A write that runs at its deadline gets this long to be decided: a known outcome is worth the wait."""
@@ -131,11 +132,11 @@ class Front:
             full = durability == "full"
         else:
             raise errors.ProgrammingError(f"durability={durability!r}: 'full' or 'normal'")
-        if priority not in (0, 1, 2, 3):
+        if priority not in _PRIORITIES:
             raise errors.ProgrammingError(f"priority={priority!r}: one of Priority.HIGH, NORMAL, LOW, BATCH")
         timeout_s = self._timeout_s if timeout is None else self._seconds(timeout)
         port = self._port
-        return Terms(port.waiter(), port.caller(), int(priority), monotonic() + timeout_s, timeout_s, full)
+        return (port.waiter(), port.caller(), priority, monotonic() + timeout_s, timeout_s, full)
 
     def _shaped(self, found: list[Any], into: Any) -> list[Any]:
         """Rows as the caller wants them."""

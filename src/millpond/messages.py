@@ -9,6 +9,7 @@ from millpond.errors import (
     DatabaseClosed,
     DeadlineExceeded,
     EngineConflict,
+    ForeignKeyViolation,
     Forked,
     Holder,
     LeaseExpired,
@@ -22,9 +23,23 @@ from millpond.errors import (
 )
 
 __all__ = [
-    "clip", "database_closed", "deadline_exceeded", "engine_conflict", "forked", "headed", "lease_expired", "line",
-    "lock_timeout", "missing_extra", "overloaded", "shorten", "transaction_control", "transaction_lost",
-    "would_wait_for_itself", "wrong_loop",
+    "clip",
+    "database_closed",
+    "deadline_exceeded",
+    "deferred_violation",
+    "engine_conflict",
+    "forked",
+    "headed",
+    "lease_expired",
+    "line",
+    "lock_timeout",
+    "missing_extra",
+    "overloaded",
+    "shorten",
+    "transaction_control",
+    "transaction_lost",
+    "would_wait_for_itself",
+    "wrong_loop",
 ]  # fmt: skip
 
 LINE = 160
@@ -211,6 +226,15 @@ def transaction_control(word: str, instead: str) -> TransactionControl:
     return TransactionControl(
         line(f"{shorten(word, 30)} typed by hand: the connection is shared, and transactions belong to blocks"),
         hint=instead, applied="no",
+    )  # fmt: skip
+
+
+def deferred_violation(what: str, sql: str | None = None) -> ForeignKeyViolation:
+    """At its end a write leaves deferred foreign keys violated. what: the statement or the transaction, for people."""
+    return ForeignKeyViolation(
+        f"{what} leaves a deferred foreign key violated",
+        detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
+        sql=sql, applied="no",
     )  # fmt: skip
 
 

@@ -122,8 +122,9 @@ class Watch:
 
     def add(self, call: Timed, timeout_s: float) -> None:
         self._deadlines.add(call, timeout_s)
-        if call.deadline is not None and call.deadline < self._armed_for:
-            self._arm(call.deadline)
+        deadline = call.deadline
+        if deadline is not None and deadline < self._armed_for:
+            self._arm(deadline)
 
     def close(self) -> None:
         if self._timer is not None:

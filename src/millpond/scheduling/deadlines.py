@@ -41,13 +41,14 @@ class Deadlines:
 
     def add(self, call: Timed, timeout_s: float) -> None:
         """Watch over a call, its deadline being `timeout_s` from now."""
+        queue = self._queue
         if timeout_s == self._usual_s:
-            self._queue.append(call)
+            queue.append(call)
         else:
             self._seq += 1
             assert call.deadline is not None
             heappush(self._heap, (call.deadline, self._seq, call))
-        if len(self._queue) + len(self._heap) > self._sweep_at:
+        if len(queue) + len(self._heap) > self._sweep_at:
             self._sweep()
 
     def due(self, now: float) -> list[Timed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import apsw
 
@@ -83,15 +83,8 @@ class ReadCall:
         return connection.query(self.profile, self.params, self.shape)
 
 
-class Terms(NamedTuple):
-    """On what terms a write is queued: who waits where, how urgently, until when, and how durable it is to be."""
-
-    waiter: Any
-    caller: Any
-    priority: int
-    deadline: float
-    timeout_s: float
-    full: bool
+Terms = tuple[Any, Any, int, float, float, bool]
+"""On what terms a write is queued: waiter, caller, priority, deadline, timeout in seconds, synced or not."""
 
 
 class WriteCall(WriteJob):

@@ -25,7 +25,7 @@ from typing import Any
 
 import apsw
 
-from millpond import errors
+from millpond import errors, messages
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import Terms, WriteCall
 from millpond.engine.sqlite.connection import Connection, Parameters, Shape
@@ -212,7 +212,7 @@ class Grant:
                 lease.last = monotonic()
                 raise self._failed(lease, exc, profile.sql) from exc
             lease.last = ended = monotonic()
-            profile.cost.ran(ended - started)
+            profile.cost.ran_again(ended - started)
             return result
 
     def guarded(self, lease: Lease, sql: str, work: Callable[[], Any]) -> Any:
@@ -272,11 +272,7 @@ class Grant:
                 return False
             violation: BaseException | None = None
             if keep and self._connection.deferred_violations():
-                violation = errors.ForeignKeyViolation(
-                    f"the transaction opened at {lease.place} leaves a deferred foreign key violated",
-                    detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
-                    applied="no",
-                )
+                violation = messages.deferred_violation(f"the transaction opened at {lease.place}")
             if keep and violation is None:
                 if self._together:
                     self._connection.run("RELEASE lease")
@@ -393,10 +389,7 @@ class Grant:
     def _lose(self, lease: Lease, error: BaseException) -> None:
         """The transaction is gone, with all that ended in it without an answer."""
         lease.standing = LOST
-        lease.cause = errors.TransactionLost(
-            f"the transaction opened at {lease.place} was ended by a statement of its own",
-            detail=f"{type(error).__name__}: {error}",
-            applied="no",
-        )
+        sql = error.sql if isinstance(error, errors.Error) else None
+        lease.cause = messages.transaction_lost(opened=lease.place, cause_sql=sql, cause=str(error))
         lease.cause.__cause__ = error
         self.fail(error)

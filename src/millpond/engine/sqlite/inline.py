@@ -10,13 +10,9 @@ import apsw
 
 from millpond.engine.sqlite.connection import Connection, Parameters, Setup, Shape
 from millpond.engine.sqlite.wal_index import HEAD, WalIndex
-from millpond.statements.cost import SLOW_S
 from millpond.statements.profile import Profile
 
 __all__ = ["MISS", "InlineReader"]
-
-SAMPLE = 8
-"""Of quick inline runs one in so many (a power of two) is learnt from; of slow ones each."""
 
 PLAIN_READS = 2
 """So many reads of a turn do without a kept transaction: its BEGIN and COMMIT cost about what they save one read."""
@@ -79,12 +75,8 @@ class InlineReader:
             self._replace()
             return MISS
         self.ended = ended = perf_counter()
-        took = ended - started
         self.reads += 1
-        if took > SLOW_S:
-            profile.cost.ran(took)
-        elif not self.reads & (SAMPLE - 1):
-            profile.cost.ran(took, SAMPLE)
+        profile.cost.ran_again(ended - started)
         return result
 
     def let_go(self) -> None:

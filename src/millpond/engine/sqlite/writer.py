@@ -11,14 +11,14 @@ from typing import Any
 
 import apsw
 
-from millpond import errors, events
+from millpond import errors, events, messages
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.engine.sqlite.lease_watch import LeaseWatch
 from millpond.engine.sqlite.turn_batch import TurnBatch
 from millpond.engine.sqlite.writer_host import Phase, WriterHost
-from millpond.messages import clip
 from millpond.ports import Reply
 from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteJob, WriteQueue
 from millpond.statements.profile import Kind
@@ -28,7 +28,7 @@ __all__ = ["Writer"]
 log = logging.getLogger("millpond.writer")
 
 AWAKE_S = 0.05
-"""The loop may have the connection so long before the thread takes it back; idle for so long, it sleeps."""
+"""Idle for so long, the thread sleeps, and the loop does not take the connection: nobody would look after it."""
 LONG_WAIT_S = 0.05
 """After this long for a foreign lock, ask less often and look for who holds it."""
 
@@ -48,6 +48,7 @@ class Writer:
         self._bell = Bell()
         self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
         self._claims = threading.Lock()
+        self._watch = LeaseWatch(host, self._queue.__len__)
         self._kicked = False
         self._closing = False
         self._parked = False
@@ -69,7 +70,7 @@ class Writer:
         self.grant: Grant | None = None
         self.phase = Phase.IDLE
         self.since = monotonic()
-        self.writes = self.batches = self.reruns = self.leases = self.expired = self.replaced = self.crashes = 0
+        self.writes = self.batches = self.reruns = self.leases = self.replaced = self.crashes = 0
         self.wal_pages = 0
         self.gate_s = self.work_s = self.commit_s = 0.0
         self.last_error: BaseException | None = None
@@ -83,6 +84,11 @@ class Writer:
     @property
     def thread_id(self) -> int | None:
         return self._thread.ident
+
+    @property
+    def expired(self) -> int:
+        """Leases that were taken back."""
+        return self._watch.expired
 
     @property
     def is_alive(self) -> bool:
@@ -104,6 +110,9 @@ class Writer:
             if self._closing:
                 raise errors.DatabaseClosed("the database is closing and takes no more writes", applied="no")
             refused = self._queue.submit(call, monotonic())
+            self._parked = False
+            if self._turn_batch is not None:
+                self._turn_batch.room = 0  # nobody overtakes what waits
         if refused is None and not self._kicked:
             self._kicked = True
             self._port.soon(self._kick)
@@ -114,7 +123,7 @@ class Writer:
 
         Its answer comes with the commit, at the turn's end; that of a job that failed comes at once.
         """
-        if not self._at_once or not call.cheap or len(self._queue):
+        if not self._at_once:
             return False
         batch = self._turn_batch
         now = monotonic()
@@ -134,7 +143,7 @@ class Writer:
                 return False
             batch.room -= 1
             call.state = State.RUNNING
-            if self._run_job(call, connection, together=True):
+            if self._run_job(call, connection, True, here=True):
                 batch.done.append(call)
                 return True
             call.state = State.DONE
@@ -378,7 +387,7 @@ class Writer:
         if leases:
             grant = self._serve(leases, together)
             if grant.lost:
-                replies += [(lease, None, self._lost_with(grant.cause)) for lease in grant.ended]
+                replies += [(lease, None, self._lost_with(grant.cause, lease)) for lease in grant.ended]
                 self._lost(grant.cause, [*done, *grant.waiting], replies)
                 return
             done += grant.ended
@@ -432,7 +441,7 @@ class Writer:
             self._in_hand = done
             replies: list[Reply] = []
             if grant.lost:
-                replies += [(lease, None, self._lost_with(grant.cause)) for lease in grant.ended]
+                replies += [(lease, None, self._lost_with(grant.cause, lease)) for lease in grant.ended]
                 self._lost(grant.cause, batch.done, replies)
             else:
                 self._conclude(done, done, replies, batch.full, batch.begun, batch.begun)
@@ -441,35 +450,36 @@ class Writer:
                 if self._turn_batch is batch:
                     self._turn_batch = None
 
-    def _run_job(self, call: WriteCall, connection: Connection, together: bool) -> bool:
-        """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone."""
+    def _run_job(self, call: WriteCall, connection: Connection, together: bool, *, here: bool = False) -> bool:
+        """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone.
+
+        here: on the loop that could stop it, so it cannot be stopped while it runs.
+        """
         db, run = connection.db, connection.run
         savepoint = together and call.savepoint
         call.started = monotonic()
         try:
             if savepoint:
                 run("SAVEPOINT job")
-            self._running = call
-            try:
+            if here:
                 call.result = call.run(connection)
-            finally:
-                with self._lock:
-                    self._running = None
+            else:
+                self._running = call
+                try:
+                    call.result = call.run(connection)
+                finally:
+                    with self._lock:
+                        self._running = None
             if connection.deferred_violations():
                 if together and not savepoint:
                     run("ROLLBACK")
-                raise errors.ForeignKeyViolation(
-                    f"{clip(call.sql)} leaves a deferred foreign key violated",
-                    detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
-                    sql=call.sql,
-                    applied="no",
-                )
+                raise messages.deferred_violation(messages.clip(call.sql), call.sql)
             if call.stop and (savepoint or not together):
                 raise self._host.late(call, call.timeout_s, running=False)
             if savepoint:
                 run("RELEASE job")
             if call.cost is not None:
-                call.cost.ran(monotonic() - call.started)
+                call.cost.ran_again(monotonic() - call.started)
             if isinstance(call, StatementWrite) and call.profile.kind is Kind.SCHEMA:
                 self._schema_touched = True
         except BaseException as exc:
@@ -512,39 +522,11 @@ class Writer:
         """Run what leases send, and look after them, until all are over."""
         while not grant.over or grant.inbox:
             grant.work()
-            if not grant.over and not self._bell.wait(self._watch(grant)) and grant.open:
+            if grant.over:
+                continue
+            wait = self._watch.look(grant, closing=self._closing, out_of_time=self._out_of_time())
+            if not self._bell.wait(wait) and grant.open:
                 grant.shut()
-
-    def _watch(self, grant: Grant) -> float:
-        """Look after the current lease; seconds until the next look."""
-        lease = grant.current
-        if lease is None:
-            return AWAKE_S if grant.open else 0.0
-        settings = self._host.settings
-        held = monotonic() - lease.granted
-        if lease.abandoned:
-            place = lease.place
-            if grant.take_back(lease, errors.TransactionLost(f"the transaction opened at {place} was forgotten")):
-                self._host.emit(lambda: events.LeakFound(monotonic(), "transaction", place))
-            return 0.0
-        if held >= settings.max_lease or self._out_of_time():
-            error = self._host.lease_expired(lease, held)
-            if grant.take_back(lease, error):
-                self.expired += 1
-                place = lease.place
-                log.warning("transaction opened at %s was rolled back after %.1f s", place, held)
-                self._host.emit(lambda: events.LeaseExpired(monotonic(), place, held))
-            return 0.0
-        if held >= settings.lease_warning_s and not lease.warned:
-            lease.warned = True
-            place = lease.place
-            log.warning(
-                "transaction opened at %s holds the writer since %.1f s; %d writes wait", place, held, len(self._queue)
-            )
-            self._host.emit(lambda: events.LeaseHeld(monotonic(), place, held, len(self._queue)))
-        until = settings.max_lease if lease.warned else settings.lease_warning_s
-        wait = min(until, settings.max_lease) - held
-        return min(wait, AWAKE_S) if self._closing or grant.open else wait
 
     def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
         assert self.connection is not None
@@ -587,7 +569,7 @@ class Writer:
         for call in survivors:
             call.committing = False
             if isinstance(call, Lease) and call.standing is not LeaseState.WAITING:
-                replies.append((call, None, self._lost_with(cause)))
+                replies.append((call, None, self._lost_with(cause, call)))
             elif not call.settled or (isinstance(call, Lease) and call.woken):
                 again.append(call)
         self.reruns += len(again)
@@ -598,13 +580,8 @@ class Writer:
             self._host.emit(lambda: events.BatchLost(monotonic(), name, len(again)))
         self._port.settle(replies)
 
-    def _lost_with(self, cause: BaseException | None) -> errors.TransactionLost:
-        error = errors.TransactionLost(
-            "the transaction was undone with the batch that it shared",
-            detail=f"a neighbour's statement ended the whole transaction: {cause}",
-            hint="Run it again: it did nothing wrong. Short functions given to `db.write` are run again by themselves.",
-            applied="no",
-        )
+    def _lost_with(self, cause: BaseException | None, lease: Lease) -> errors.TransactionLost:
+        error = messages.transaction_lost(opened=lease.place, cause=str(cause), shared=True)
         error.__cause__ = cause
         return error
 

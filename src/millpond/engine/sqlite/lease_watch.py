@@ -1,0 +1,56 @@
+"""Looks after interactive transactions that are under way: warns of long ones, takes back what is over its limit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from millpond import errors, events
+from millpond.engine.sqlite.grant import Grant
+from millpond.engine.sqlite.writer_host import WriterHost
+
+__all__ = ["LeaseWatch"]
+
+log = logging.getLogger("millpond.writer")
+
+OPEN_S = 0.05
+"""The loop may have the connection so long before the thread takes it back."""
+CLOSING_S = 0.1
+
+
+class LeaseWatch:
+    """The writer's eye on a grant. waiting: how many writes wait behind it. expired: leases taken back so far."""
+
+    def __init__(self, host: WriterHost, waiting: Callable[[], int]) -> None:
+        self._host = host
+        self._waiting = waiting
+        self.expired = 0
+
+    def look(self, grant: Grant, *, closing: bool, out_of_time: bool) -> float:
+        """Look after the lease that is under way. Returns seconds until the next look."""
+        lease = grant.current
+        if lease is None:
+            return OPEN_S if grant.open else 0.0
+        settings, place = self._host.settings, lease.place
+        held = monotonic() - lease.granted
+        if lease.abandoned:
+            if grant.take_back(lease, errors.TransactionLost(f"the transaction opened at {place} was forgotten")):
+                self._host.emit(lambda: events.LeakFound(monotonic(), "transaction", place))
+            return 0.0
+        if held >= settings.max_lease or out_of_time:
+            if grant.take_back(lease, self._host.lease_expired(lease, held)):
+                self.expired += 1
+                log.warning("transaction opened at %s was rolled back after %.1f s", place, held)
+                self._host.emit(lambda: events.LeaseExpired(monotonic(), place, held))
+            return 0.0
+        if held >= settings.lease_warning_s and not lease.warned:
+            lease.warned = True
+            waiting = self._waiting()
+            log.warning("transaction opened at %s holds the writer since %.1f s; %d writes wait", place, held, waiting)
+            self._host.emit(lambda: events.LeaseHeld(monotonic(), place, held, waiting))
+        until = settings.max_lease if lease.warned else settings.lease_warning_s
+        wait = min(until, settings.max_lease) - held
+        if grant.open:
+            return min(wait, OPEN_S)
+        return min(wait, CLOSING_S) if closing else wait
