@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from millpond import errors
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
-from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
 from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
 from millpond.guesses import with_guesses
 from millpond.parameters import check
@@ -78,11 +78,11 @@ class TransactionScope:
         db._submit(engine, lease, "transaction")
         self._lease = lease
         try:
-            if lease.standing is LeaseState.WAITING:
+            if lease.standing is not ACTIVE:
                 await db._answer(engine, lease)
             while lease.offered is not None and lease.offered.wait_again(lease):
                 await db._answer(engine, lease)
-            if lease.standing is not LeaseState.ACTIVE:
+            if lease.standing is not ACTIVE:
                 raise lease.cause or errors.TransactionLost(f"the transaction opened at {lease.place} was not begun")
         except BaseException:
             if lease.grant is not None:
@@ -105,9 +105,9 @@ class TransactionScope:
         assert grant is not None
         self._grant = None
         held = holding.get()
-        holding.set(() if held == (lease,) else tuple(one for one in held if one is not lease))
+        holding.set(() if len(held) == 1 and held[0] is lease else tuple(one for one in held if one is not lease))
         keep = error is None
-        if grant.busy:
+        if grant.inbox:
             operation = grant.send("end", lambda: grant.end(lease, keep=keep), NO_LIMIT_S, always=True)
             waits = await operation.waiter
         else:
@@ -116,13 +116,12 @@ class TransactionScope:
             engine = self._db._engine
             assert engine is not None
             lease.submitted = lease.last
-            lease.timeout_s = self._db._seconds(self._terms[0])
             lease.deadline = lease.last + lease.timeout_s
             await self._db._answer(engine, lease)
 
     def __del__(self) -> None:
         lease, grant = self._lease, self._grant
-        if lease is None or grant is None or lease.standing is not LeaseState.ACTIVE:
+        if lease is None or grant is None or lease.standing is not ACTIVE:
             return
         lease.abandoned = True
         engine = self._db._engine

@@ -7,9 +7,6 @@ from millpond.engine.sqlite.grant import Grant, Lease
 
 __all__ = ["TurnBatch"]
 
-LONGEST_S = 0.002
-"""So long after its BEGIN the loop puts nothing more in: what is in waits for the COMMIT."""
-
 
 class TurnBatch:
     """The writer's connection in the loop's hands: what is proven cheap is run where it was asked for.
@@ -18,15 +15,16 @@ class TurnBatch:
 
     Nothing passes through the queue, so the thread is woken once per batch, not per job. If the loop
     does not come to the end of its turn, the thread takes the connection back. full: its COMMIT is synced.
+    until: nothing more is put in after it, since what is in waits for the COMMIT.
     """
 
     __slots__ = ("begun", "done", "full", "grant", "leases", "room", "until")
 
-    def __init__(self, grant: Grant, *, full: bool, begun: float, room: int) -> None:
+    def __init__(self, grant: Grant, *, full: bool, begun: float, room: int, budget_s: float) -> None:
         self.grant = grant
         self.full = full
         self.begun = begun
-        self.until = begun + LONGEST_S
+        self.until = begun + budget_s
         self.room = room
         self.done: list[WriteCall] = []
         self.leases = 0

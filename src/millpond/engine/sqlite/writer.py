@@ -210,7 +210,9 @@ class Writer:
             if not (self._parked and self._awake) or self._closing or connection is None:
                 return None
             grant = self._grant_of(connection, [], together=True, is_open=True)
-            batch = TurnBatch(grant, full=full, begun=now, room=self._host.settings.batch_jobs)
+            settings = self._host.settings
+            budget_s = settings.batch_budget_ms / 1000
+            batch = TurnBatch(grant, full=full, begun=now, room=settings.batch_jobs, budget_s=budget_s)
             self._parked = False
             self._turn_batch = batch
         db = connection.db
@@ -221,7 +223,7 @@ class Writer:
                 try:
                     connection.run("BEGIN IMMEDIATE")
                 finally:
-                    db.set_busy_timeout(self._host.settings.busy_slice_ms)
+                    db.set_busy_timeout(settings.busy_slice_ms)
         except apsw.Error:
             self._full = None  # whatever it is, the thread will meet it too, and has the time for it
         if not db.in_transaction:
