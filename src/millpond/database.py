@@ -282,12 +282,14 @@ class Database(Front):
         """Run `fn(tx)` atomically in the writer: read-modify-write without holding it over an await.
 
         fn: an ordinary function, short, without side effects outside the database: it runs again when a
-        neighbour's fault ends the transaction. Returns what it returns; what it raises undoes it.
+        neighbour's fault ends the transaction. It runs in the writer's thread, or here once it has shown to
+        be quick, so it must not wait for this loop. Returns what it returns; what it raises undoes it.
         """
         engine = self._check_open()
         check_function(fn)
         call = FunctionWrite(fn, engine, self._terms(timeout, priority, durability))
-        result: T = await self._write(engine, call, "write")
+        self._submit(engine, call, "write")
+        result: T = await self._answer(engine, call)
         return result
 
     def transaction(
