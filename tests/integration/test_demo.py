@@ -92,9 +92,23 @@ def test_a_bad_log_is_told_and_nothing_is_left_running(tmp_path: Path) -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_a_part_that_breaks_off_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = [sys.executable, "-c", "import sys; print('{\"ready\": true}', flush=True); sys.exit('it broke')"]
+@pytest.mark.parametrize("hears", [True, False], ids=["after the order", "before the order"])
+def test_a_part_that_breaks_off_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch, hears: bool) -> None:
+    heard = "input(); " if hears else ""
+    broken = [
+        sys.executable,
+        "-c",
+        f"import sys; print('{{\"ready\": true}}', flush=True); {heard}sys.exit('it broke')",
+    ]
     monkeypatch.setattr(conducting, "_command", lambda module, *_: broken)
+    order = conducting._order
+
+    def order_the_dead(process: subprocess.Popen[str], word: str) -> None:
+        process.wait()
+        order(process, word)
+
+    if not hears:
+        monkeypatch.setattr(conducting, "_order", order_the_dead)
     with pytest.raises(DemoFailed, match="the sqlite3 part broke off") as caught:
         conduct(Plan(workers=2, seconds=0.1), quiet)
     assert caught.value.detail == "it broke"

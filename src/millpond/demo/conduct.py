@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.metadata import version
@@ -289,17 +289,17 @@ def _own_group() -> dict[str, Any]:
 
 
 def _order(process: subprocess.Popen[str], word: str) -> None:
+    """Whoever has ended already does not hear it: that, and why, its silence and its stderr tell."""
     assert process.stdin is not None
-    process.stdin.write(word)
-    process.stdin.flush()
+    with suppress(BrokenPipeError):
+        process.stdin.write(word)
+        process.stdin.flush()
 
 
 def _hang_up(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
-    try:
+    with suppress(BrokenPipeError):
         process.stdin.close()
-    except BrokenPipeError:
-        return  # it has ended already; why, its stderr tells
 
 
 def _machine(folder: Path) -> dict[str, Any]:
