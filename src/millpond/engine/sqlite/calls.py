@@ -288,19 +288,17 @@ class Transaction:
     Every statement belongs to one atomic piece of work. It is over when the function returns.
     """
 
-    __slots__ = ("_connection", "_guard", "_known", "_lookup", "_over", "_script_on", "_translate")
+    __slots__ = ("_connection", "_guard", "_lookup", "_over", "_script_on", "_translate")
 
     def __init__(
         self,
         connection: Connection,
-        known: Callable[[str], Profile | None],
         lookup: Callable[[Connection, str], Profile],
         guard: Callable[[Profile, str], None],
         script_on: Callable[[Connection, str, str], None],
         translate: Callable[[BaseException, str | None], BaseException],
     ) -> None:
         self._connection = connection
-        self._known = known
         self._lookup = lookup
         self._guard = guard
         self._script_on = script_on
@@ -347,11 +345,8 @@ class Transaction:
         self._over = True
 
     def _run(self, sql: str, params: Parameters, shape: Shape) -> Any:
-        profile = self._known(sql)
-        if profile is None or profile.stale or self._over or not (profile.is_read or profile.is_write):
-            profile = self._profile(sql)
         try:
-            return self._connection.query(profile, params, shape)
+            return self._connection.query(self._profile(sql), params, shape)
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 

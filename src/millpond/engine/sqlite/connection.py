@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import apsw
@@ -32,9 +31,6 @@ class ExecuteResult(NamedTuple):
 
     rowcount: int
     last_insert_rowid: int | None
-
-
-_result: Callable[[tuple[int, int | None]], ExecuteResult] = partial(tuple.__new__, ExecuteResult)
 
 
 class Shape(enum.IntEnum):
@@ -171,11 +167,9 @@ class Connection:
         except BaseException:
             self._let_go()
             raise
-        return _result(
-            (
-                db.changes() if profile.changes else -1,
-                (db.last_insert_rowid() or None) if profile.inserts else None,
-            )
+        return ExecuteResult(
+            db.changes() if profile.changes else -1,
+            (db.last_insert_rowid() or None) if profile.inserts else None,
         )
 
     def many(self, profile: Profile, rows: Iterable[Parameters]) -> ExecuteResult:

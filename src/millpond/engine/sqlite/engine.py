@@ -204,9 +204,7 @@ class Engine:
 
     def transaction_on(self, connection: Connection) -> Transaction:
         """The `tx` that a function given to `write` gets."""
-        return Transaction(
-            connection, self.profiles.get, self.profile_on, self.guard_inside, self.script_on, self.translate
-        )
+        return Transaction(connection, self.profile_on, self.guard_inside, self.script_on, self.translate)
 
     @property
     def writer_connection(self) -> Connection:
