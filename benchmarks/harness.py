@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 KEYS = 10_000
@@ -295,11 +297,10 @@ async def closed_loop(peer: System, path: str, scenario: Scenario, seconds: floa
 
     async def worker(number: int) -> None:
         nonlocal errors, wrote
-        key = number
+        mine = keys(number)
         while (then := time.perf_counter()) < end:
-            key = (key * 7919 + 13) % KEYS
             try:
-                wrote += await act(peer, key + 1)
+                wrote += await act(peer, next(mine))
             except Exception as exc:
                 if not errors:
                     print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
@@ -372,6 +373,11 @@ HEAVY = "SELECT count(*), sum(n), max(name) FROM item WHERE id BETWEEN ? AND ? +
 def single_sql(scenario_mixed: bool) -> str:
     """A single write is an INSERT, in the mix an UPDATE."""
     return UPDATE if scenario_mixed else INSERT
+
+
+def keys(worker: int) -> Iterator[int]:
+    """A worker's keys: drawn evenly, the same in each run."""
+    return cycle(Random(worker).choices(range(1, KEYS + 1), k=4_001))
 
 
 def machine() -> dict[str, Any]:

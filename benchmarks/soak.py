@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.harness import HEAVY, INSERT, KEYS, READ, UPDATE, machine, prepare
+from benchmarks.harness import HEAVY, INSERT, READ, UPDATE, keys, machine, prepare
 from millpond import Database, UniqueViolation
 
 WARM_UP_S = 30.0
@@ -33,9 +33,9 @@ async def soak(path: str, seconds: float) -> list[tuple[float, float, int]]:
 
         async def worker(number: int) -> None:
             nonlocal operations
-            key = number
+            drawn = keys(number)
             while time.monotonic() < end:
-                key = (key * 7919 + 13) % KEYS
+                key = next(drawn)
                 await db.fetch_one(READ, (key,))
                 async with db.transaction() as tx:
                     await tx.execute(UPDATE, (key,))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.harness import KEYS, Scenario
+from benchmarks.harness import Scenario, keys
 
 Act = Callable[[int], int]
 
@@ -23,13 +23,12 @@ def run_threads(
 
     def worker(number: int) -> None:
         act, close = make()
-        key = number
+        drawn = keys(number)
         mine: list[float] = []
         done = 0
         while (then := time.perf_counter()) < end:
-            key = (key * 7919 + 13) % KEYS
             try:
-                done += act(key + 1)
+                done += act(next(drawn))
             except Exception as exc:
                 errors.append(exc)
             else:

@@ -6,7 +6,7 @@ import time
 
 import apsw
 
-from benchmarks.harness import HEAVY, INSERT, KEYS, READ, UPDATE, Scenario, single_sql
+from benchmarks.harness import HEAVY, INSERT, READ, UPDATE, Scenario, keys, single_sql
 from benchmarks.peers.blocking import act_of
 
 
@@ -26,11 +26,10 @@ class Raw:
         self._mixed = scenario.name == "mixed"
         act = act_of(scenario, self)
         latencies: list[float] = []
-        key = 0
+        drawn = keys(0)
         end = time.perf_counter() + end_s
         while (then := time.perf_counter()) < end:
-            key = (key * 7919 + 13) % KEYS
-            self.wrote += act(key + 1)
+            self.wrote += act(next(drawn))
             latencies.append(time.perf_counter() - then)
         self._commit()
         self._db.close()
