@@ -78,14 +78,13 @@ class Engine:
         self.lanes: Lanes | None = None
         self.index: WalIndex | None = None
         self.inline: InlineReader | None = None
-        self.checkpointer = Checkpointer(self)
+        self.checkpointer = Checkpointer(self, self.writer.ring)
         self.has_temporaries = False
         self.opened = 0.0
         self.pid = os.getpid()
         self.errors = self.refused = self.cancelled = self.deadlines_missed = self.leaks = 0
         self._identity = guards.FileIdentity(location.path)
         self._forget: Callable[[], None] = lambda: None
-        self._checkpoint_from = settings.checkpoint_pages
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
         self._page_size = 4096
@@ -318,11 +317,15 @@ class Engine:
 
     def log_grew(self, pages: int) -> None:
         """In the writer's thread, at each commit: is it time for a checkpoint?"""
-        if pages < self.settings.checkpoint_pages:
-            self._checkpoint_from = self.settings.checkpoint_pages
-        elif pages >= self._checkpoint_from:
-            self._checkpoint_from = pages + self.settings.checkpoint_pages // 2
-            self.checkpointer.ring()
+        self.checkpointer.grew(pages)
+
+    def tidy_log(self, connection: Connection) -> None:
+        """In the writer's thread, between two batches: begin the log anew if it is time for that."""
+        self.checkpointer.finish(connection)
+
+    @property
+    def log_is_due(self) -> bool:
+        return self.checkpointer.is_due
 
     def emit(self, make: Callable[[], events.Event]) -> None:
         if self.observers.wanted:

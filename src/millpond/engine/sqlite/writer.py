@@ -258,6 +258,8 @@ class Writer:
         finally:
             self._ready.set()
         while True:
+            if self._host.log_is_due:
+                self._tidy()
             with self._lock:
                 empty = not len(self._queue)
                 closing = self._closing
@@ -290,6 +292,15 @@ class Writer:
         if not self._awake:
             self._bell.wait()
             self._awake = True
+
+    def _tidy(self) -> None:
+        """Between two batches, unless the loop has just taken the connection."""
+        with self._lock:
+            if self._turn_batch is not None:
+                return
+            self._parked = False
+        assert self.connection is not None
+        self._host.tidy_log(self.connection)
 
     def _connect(self) -> None:
         connection = self._host.open_writer()
@@ -428,7 +439,7 @@ class Writer:
         with self._lock:
             self._queue.finished(jobs)
             self._turn_batch = None
-            self._parked = not len(self._queue) and not self._closing
+            self._parked = not (len(self._queue) or self._closing or self._host.log_is_due)
         self._port.settle(replies)
 
     def _finish(self, batch: TurnBatch) -> None:
