@@ -66,7 +66,9 @@ class TransactionScope:
 
     async def __aenter__(self) -> TransactionScope:
         db = self._db
-        engine = db._check_open()
+        engine = db._engine
+        if engine is None or not engine.is_open:
+            raise db._closed()
         if self._lease is not None:
             raise errors.ProgrammingError(
                 "this transaction was begun already", hint="Call db.transaction() for each block."

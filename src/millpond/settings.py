@@ -107,7 +107,9 @@ class Settings:
     checkpoint_pages: int = _number(
         1_000, 10, 10_000_000, "pages", "a log so long is moved into the file, beside the writer"
     )
-    wal_limit_bytes: int = _number(64 * 2**20, 2**16, 2**40, "bytes", "health is degraded by a longer log")
+    wal_limit_bytes: int = _number(
+        64 * 2**20, 2**16, 2**40, "bytes", "health is degraded by a longer log; begun anew, its file is cut to this"
+    )
     turn_budget_ms: float = _number(
         1.0, 0.01, 100, "milliseconds", "inline reads in one turn of the event loop: a ticker beside them is punctual"
     )

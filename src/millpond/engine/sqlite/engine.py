@@ -277,6 +277,7 @@ class Engine:
                     hint="Keep the file on a local disk.",
                     path=path,
                 )
+            connection.db.pragma("journal_size_limit", self.settings.wal_limit_bytes)
             # One read and one empty write create -wal and -shm, so that their identity is known from now on.
             connection.run("BEGIN IMMEDIATE")
             connection.run("ROLLBACK")

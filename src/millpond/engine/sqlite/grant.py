@@ -28,7 +28,7 @@ import apsw
 from millpond import errors, messages
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import Terms, WriteCall
-from millpond.engine.sqlite.connection import Connection, Parameters, Shape
+from millpond.engine.sqlite.connection import RESULT, Connection, Parameters, Shape
 from millpond.places import describe
 from millpond.ports import Port, Reply
 from millpond.scheduling.places import Place
@@ -201,13 +201,17 @@ class Grant:
 
         Raises: the statement's error; LeaseExpired, TransactionLost, ProgrammingError when the lease is over.
         """
+        connection = self._connection
         with self.lock:
             if lease.standing is not ACTIVE:
                 self.check(lease)
             lease.statements += 1
             started = monotonic()
             try:
-                result = self._connection.query(profile, params, shape)
+                if shape is RESULT:
+                    result: Any = connection.change(profile, params)
+                else:
+                    result = connection.query(profile, params, shape)
             except apsw.Error as exc:
                 lease.last = monotonic()
                 raise self._failed(lease, exc, profile.sql) from exc
@@ -276,7 +280,8 @@ class Grant:
             if keep and violation is None:
                 if self._together:
                     self._connection.run("RELEASE lease")
-                lease.waiter = self._port.waiter()
+                if lease.waiter.done():
+                    lease.waiter = self._port.waiter()
                 lease.standing = ENDED
                 self.ended.append(lease)
             else:

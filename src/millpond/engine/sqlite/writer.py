@@ -15,6 +15,7 @@ from millpond import errors, events, messages
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.gate import LONG_WAIT_S, Gate
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.lease_watch import LeaseWatch
 from millpond.engine.sqlite.turn_batch import TurnBatch
@@ -29,8 +30,6 @@ log = logging.getLogger("millpond.writer")
 
 AWAKE_S = 0.05
 """Idle for so long, the thread sleeps, and the loop does not take the connection: nobody would look after it."""
-LONG_WAIT_S = 0.05
-"""After this long for a foreign lock, ask less often and look for who holds it."""
 
 
 class Writer:
@@ -47,6 +46,7 @@ class Writer:
         self._lock = threading.Lock()
         self._bell = Bell()
         self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
+        self._gate = Gate(settings.busy_slice_ms)
         self._claims = threading.Lock()
         self._watch = LeaseWatch(host, self._queue.__len__)
         self._kicked = False
@@ -215,18 +215,14 @@ class Writer:
             batch = TurnBatch(grant, full=full, begun=now, room=settings.batch_jobs, budget_s=budget_s)
             self._parked = False
             self._turn_batch = batch
-        db = connection.db
+        begun = False
         try:
             if self._host.verify_files() is None:
                 self._sync(full)
-                db.set_busy_timeout(0)
-                try:
-                    connection.run("BEGIN IMMEDIATE")
-                finally:
-                    db.set_busy_timeout(settings.busy_slice_ms)
+                begun = self._gate.slip_in(connection)
         except apsw.Error:
             self._full = None  # whatever it is, the thread will meet it too, and has the time for it
-        if not db.in_transaction:
+        if not begun:
             grant.shut()
             return None
         self._wrote = False
@@ -304,7 +300,7 @@ class Writer:
 
     def _connect(self) -> None:
         connection = self._host.open_writer()
-        connection.db.set_busy_timeout(self._host.settings.busy_slice_ms)
+        self._gate.prepare(connection)
         connection.db.set_wal_hook(self._committed)
         self._full = None
         self.connection = connection
@@ -347,33 +343,24 @@ class Writer:
             self._full = full
 
     def _begin(self, started: float) -> bool:
-        """BEGIN IMMEDIATE, in short slices of waiting. False: nobody waits for it any more."""
+        """Wait for the write lock. False: nobody waits for it any more."""
         assert self.connection is not None
-        db, run = self.connection.db, self.connection.run
         self._phase(Phase.GATE)
-        slow = False
-        while True:
-            try:
-                run("BEGIN IMMEDIATE")
-            except (apsw.BusyError, apsw.LockedError):
-                with self._lock:
-                    waiting = len(self._queue)
-                if not waiting or self._out_of_time():
-                    return False
-                if not slow and monotonic() - started > LONG_WAIT_S:
-                    slow = True
-                    db.set_busy_timeout(self._host.settings.busy_slice_ms * 3)
-                continue
-            except apsw.Error as exc:
-                self._broken(exc)
-                self._fail_all(self._host.translate(exc, None))
+        try:
+            if not self._gate.enter(self.connection, self._is_wanted):
                 return False
-            break
-        if slow:
-            db.set_busy_timeout(self._host.settings.busy_slice_ms)
-            waited = monotonic() - started
+        except apsw.Error as exc:
+            self._broken(exc)
+            self._fail_all(self._host.translate(exc, None))
+            return False
+        waited = monotonic() - started
+        if waited > LONG_WAIT_S:
             self._host.emit(lambda: events.LockWaited(monotonic(), waited, None, None))
         return True
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            return len(self._queue) > 0 and not self._out_of_time()
 
     def _run_batch(self, batch: Batch, full: bool, started: float, begun: float) -> None:
         """Run the jobs, then the leases, then commit, then answer all at once."""

@@ -1,0 +1,63 @@
+"""The way to a file's write lock, which other processes hold at times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+import apsw
+
+from millpond.engine.sqlite.connection import Connection
+
+__all__ = ["LONG_WAIT_S", "Gate"]
+
+LONG_WAIT_S = 0.05
+"""After this long for a foreign lock, ask less often."""
+
+
+class Gate:
+    """BEGIN IMMEDIATE, in waits so short that whoever gives up is heard between them.
+
+    SQLite cannot be stopped inside one wait. slice_ms: its length.
+    """
+
+    def __init__(self, slice_ms: int) -> None:
+        self._slice_ms = slice_ms
+
+    def prepare(self, connection: Connection) -> None:
+        """For a connection that is new."""
+        connection.db.set_busy_timeout(self._slice_ms)
+
+    def enter(self, connection: Connection, is_wanted: Callable[[], bool]) -> bool:
+        """Wait for the lock as long as `is_wanted()`. True: the transaction is begun.
+
+        Raises: apsw.Error for whatever is not a lock.
+        """
+        started = monotonic()
+        slow = False
+        try:
+            while True:
+                try:
+                    connection.run("BEGIN IMMEDIATE")
+                except (apsw.BusyError, apsw.LockedError):
+                    if not is_wanted():
+                        return False
+                    if not slow and monotonic() - started > LONG_WAIT_S:
+                        slow = True
+                        connection.db.set_busy_timeout(self._slice_ms * 3)
+                else:
+                    return True
+        finally:
+            if slow:
+                self.prepare(connection)
+
+    def slip_in(self, connection: Connection) -> bool:
+        """Enter if the way is free; wait for nobody. Raises: as `enter`."""
+        connection.db.set_busy_timeout(0)
+        try:
+            connection.run("BEGIN IMMEDIATE")
+        except (apsw.BusyError, apsw.LockedError):
+            return False
+        finally:
+            self.prepare(connection)
+        return True
