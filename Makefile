@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: they make the environment (.venv) by themselves.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types imports public-types format slow soak bench bench-quick clean
+.PHONY: help env demo test lint types imports public-types format slow soak bench bench-quick readme clean
 
 PYTHON ?=
 export PYTHON
@@ -61,6 +61,10 @@ bench: ## all benchmarks, side by side with other libraries; writes benchmarks/o
 bench-quick: ## the same in about a minute, for a first look
 	@scripts/environment dev
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+readme: ## the README's picture and figures, from a run made now and from what `make bench` wrote
+	@scripts/environment dev
+	@$(BIN)/python scripts/readme.py
 
 clean: ## remove what was made: environment, caches, results
 	@rm -rf .venv build dist benchmarks/out .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -84,12 +84,12 @@ def _table(table: Columns, screen: Screen) -> str:
     widths = [max(len(row[column]) for row in (table.head, *table.rows)) for column in range(len(table.head))]
 
     def line(cells: Sequence[str], moods: Sequence[Mood]) -> str:
-        padded = [
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
         moods = [*moods, *[Mood.PLAIN] * (len(cells) - len(moods))]
-        return "  ".join(_coloured(cell, mood, screen) for cell, mood in zip(padded, moods, strict=True)).rstrip()
+        padded: list[str] = []
+        for cell, width, mood in zip(cells, widths, moods, strict=True):
+            space, coloured = " " * (width - len(cell)), _coloured(cell, mood, screen)
+            padded.append(space + coloured if padded else coloured + space)
+        return "  ".join(padded).rstrip()
 
     rule = ("━" if screen.symbols else "-") * (sum(widths) + 2 * (len(widths) - 1))
     moods = table.moods or ((),) * len(table.rows)
