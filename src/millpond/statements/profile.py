@@ -5,12 +5,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from millpond.rows import Row, row_type
+from millpond.statements.caching import may_be_kept
 from millpond.statements.cost import Cost
+from millpond.statements.facts import Action, Facts
 from millpond.statements.pragmas import Pragma, pragma_kind
 
-__all__ = ["Action", "Facts", "Kind", "Profile", "classify"]
+__all__ = ["ANYTHING", "Kind", "Profile", "classify"]
+
+
+ANYTHING = "*"
+"""Stands for every table."""
 
 
 class Kind(enum.Enum):
@@ -32,35 +39,6 @@ class Kind(enum.Enum):
     """A pragma that would take away what Millpond rests on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One answer of SQLite's authorizer: the action's name and its four arguments."""
-
-    name: str
-    third: str | None = None
-    fourth: str | None = None
-    database: str | None = None
-    trigger: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What SQLite says of a statement without running it.
-
-    opcodes: name, p1, p2 of each VDBE instruction; sub-programs of triggers included.
-    on_writer: asked on a connection that writes, where temporary objects are.
-    """
-
-    sql: str
-    readonly: bool
-    is_explain: bool
-    actions: tuple[Action, ...]
-    opcodes: tuple[tuple[str, int, int], ...]
-    columns: tuple[tuple[str, str | None], ...]
-    cookie: int = 0
-    on_writer: bool = False
-
-
 @dataclass(slots=True, eq=False)
 class Profile:
     """What is known of one SQL text under one schema version.
@@ -69,6 +47,9 @@ class Profile:
     single_row: the plan has no loop, so fetching on to the end costs nothing.
     ends_transaction: may end the whole transaction by itself (ON CONFLICT ROLLBACK, RAISE(ROLLBACK)).
     temporary: touches temporary objects, which are the writer's.
+    cacheable: its result is the same while `tables_read` are. touches: what it writes makes results stale that
+    were read from these tables, ANYTHING where not all are known.
+    results: what was kept of it, by shape and parameters; the cache's own.
     keeps_partial: a failing run keeps the rows before it (ON CONFLICT FAIL), so it needs a savepoint.
     """
 
@@ -87,6 +68,9 @@ class Profile:
     ends_transaction: bool = False
     keeps_partial: bool = False
     temporary: bool = False
+    cacheable: bool = False
+    touches: frozenset[str] = frozenset()
+    results: Any = None
     tables_read: frozenset[str] = frozenset()
     tables_written: frozenset[str] = frozenset()
     stale: bool = False
@@ -117,6 +101,8 @@ def classify(facts: Facts) -> Profile:
     kind, pragma, reason = _kind(facts, opcodes)
     written = frozenset(_tables(actions, ("INSERT", "UPDATE", "DELETE")))
     top = [a for a in actions if a.trigger is None]
+    temporary = any(op == "Transaction" and p1 == 1 and (p2 or facts.on_writer) for op, p1, p2 in facts.opcodes)
+    all_named = kind is Kind.WRITE and written and "VUpdate" not in opcodes
     return Profile(
         sql=facts.sql,
         kind=kind,
@@ -132,7 +118,9 @@ def classify(facts: Facts) -> Profile:
         single_row=bool(facts.opcodes) and not (opcodes & _LOOPS),
         ends_transaction=_halts_with(facts.opcodes, _OE_ROLLBACK),
         keeps_partial=_halts_with(facts.opcodes, _OE_FAIL),
-        temporary=any(op == "Transaction" and p1 == 1 and (p2 or facts.on_writer) for op, p1, p2 in facts.opcodes),
+        temporary=temporary,
+        cacheable=kind is Kind.READ and not facts.is_explain and may_be_kept(actions, opcodes, temporary=temporary),
+        touches=frozenset() if kind is Kind.READ else written if all_named else frozenset((ANYTHING,)),
         tables_read=frozenset(_tables(actions, ("READ",))),
         tables_written=written,
     )

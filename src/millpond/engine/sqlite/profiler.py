@@ -8,7 +8,8 @@ from typing import Any
 import apsw
 
 from millpond.errors import ProgrammingError
-from millpond.statements.profile import Action, Facts, Profile, classify
+from millpond.statements.facts import Action, Facts
+from millpond.statements.profile import Profile, classify
 
 __all__ = ["Profiler"]
 

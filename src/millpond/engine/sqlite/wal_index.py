@@ -9,10 +9,12 @@ from typing import Final
 
 from millpond.engine.sqlite import platform
 
-__all__ = ["HEAD", "WalIndex"]
+__all__ = ["CHANGES", "HEAD", "WalIndex"]
 
 HEAD: Final = slice(0, 96)
 """Two copies of the 48 bytes that each commit changes. Source: sqlite.org/walformat.html, "WAL-index header"."""
+CHANGES: Final = slice(8, 12)
+"""In it, the number of commits, of any process."""
 HALF = 48
 _PAGE = 4096
 
