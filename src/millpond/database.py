@@ -29,6 +29,7 @@ from millpond.engine.sqlite.copying import copy_database
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
+from millpond.engine.sqlite.result_cache import NONE, Pending, ResultCache
 from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
@@ -44,6 +45,8 @@ from millpond.stats import Health, Stats
 
 __all__ = ["Database", "Params"]
 
+CLOCKED = 16
+"""One kept result in so many looks at the clock: they take a microsecond each."""
 T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any] | None
 
@@ -75,6 +78,8 @@ class Database(Front):
         self._port: TaskPort
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = TurnBudget(self._settings.turn_budget_ms / 1000)
+        self._cache: ResultCache | None = None
+        self._hits = 0
         self._spent = False
         self._opening = False
         self._thread = 0
@@ -103,6 +108,7 @@ class Database(Front):
             self._opening = False
         self._engine = engine
         self._profile_of = engine.profiles.get
+        self._cache = engine.cache
         self._watch = Watch(loop, self._timeout_s, self._late)
         self._loop = loop
         self._thread = get_ident()
@@ -131,11 +137,25 @@ class Database(Front):
 
     @overload
     async def fetch_all(
-        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: None = ...,
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> list[Row]: ...
     @overload
     async def fetch_all(
-        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: type[T],
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> list[T]: ...
     async def fetch_all(
         self,
@@ -145,14 +165,15 @@ class Database(Front):
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
+        cache: bool = True,
     ) -> list[Any]:
         """All rows. into: a type to make of each (dataclass, NamedTuple, TypedDict, attrs, msgspec, pydantic, scalar).
 
         Raises: errors.Error; DeadlineExceeded after `timeout` seconds.
         """
-        found = self._try_inline(sql, params, ALL)
+        found = self._try_inline(sql, params, ALL, cache)
         if found is MISS:
-            found = await self._queue(sql, params, ALL, timeout, priority)
+            found = await self._queue(sql, params, ALL, timeout, priority, cache=cache)
         elif self._spent:
             await self._next_turn()
         if into is None and self._row_factory is None:
@@ -161,11 +182,25 @@ class Database(Front):
 
     @overload
     async def fetch_one(
-        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: None = ...,
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> Row | None: ...
     @overload
     async def fetch_one(
-        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: type[T],
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> T | None: ...
     async def fetch_one(
         self,
@@ -175,11 +210,12 @@ class Database(Front):
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
+        cache: bool = True,
     ) -> Any:
         """The first row, or None. What else the statement would find is not looked for."""
-        found = self._try_inline(sql, params, ONE)
+        found = self._try_inline(sql, params, ONE, cache)
         if found is MISS:
-            found = await self._queue(sql, params, ONE, timeout, priority)
+            found = await self._queue(sql, params, ONE, timeout, priority, cache=cache)
         elif self._spent:
             await self._next_turn()
         if found is None or (into is None and self._row_factory is None):
@@ -193,11 +229,12 @@ class Database(Front):
         *,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
+        cache: bool = True,
     ) -> Any:
         """The first column of the first row, or None."""
-        found = self._try_inline(sql, params, VALUE)
+        found = self._try_inline(sql, params, VALUE, cache)
         if found is MISS:
-            found = await self._queue(sql, params, VALUE, timeout, priority)
+            found = await self._queue(sql, params, VALUE, timeout, priority, cache=cache)
         elif self._spent:
             await self._next_turn()
         return found
@@ -385,35 +422,49 @@ class Database(Front):
             raise messages.wrong_loop(self._opened_at, id(self._loop))
         return engine
 
-    def _try_inline(self, sql: str, params: Any, shape: Shape) -> Any:
+    def _try_inline(self, sql: str, params: Any, shape: Shape, cached: bool) -> Any:
         """The read's result, here and now; MISS if it must be queued."""
         loop = self._loop
         if loop is None or get_ident() != self._thread or not self._inline_on:
             return MISS  # another loop of this thread does no harm here: nothing is waited for
         profile = self._profile_of(sql)
-        if (
-            profile is None
-            or not profile.cost.inline
-            or not profile.is_read
-            or profile.stale
-            or params.__class__ not in PLAIN
-        ):
+        if profile is None or profile.stale or params.__class__ not in PLAIN:
+            return MISS
+        cache = self._cache
+        if cached and profile.cacheable and cache is not None:
+            found = cache.look(profile.results, shape, params)
+            if found is not NONE:
+                self._hits += 1
+                if not self._hits % CLOCKED:
+                    self._spent = perf_counter() >= self._slice_ends(loop)
+                return found
+        else:
+            cache = None
+        if not profile.cost.inline or not profile.is_read:
             return MISS
         engine = self._engine
         if engine is None or not engine.is_open or engine.inline is None:
             return MISS
-        turn = self._turn
+        pending = cache.pending(profile, shape, params) if cache is not None else None
         now = perf_counter()
-        if not turn.armed:
-            turn.begin(now)
-            loop.call_soon(self._turn_over)
+        slice_ends = self._slice_ends(loop, now)
         try:
             found = engine.inline.run(profile, params, shape, now)
         except Exception as exc:
             engine.errors += 1
             raise engine.translate(exc, sql) from exc
-        self._spent = engine.inline.ended >= turn.slice_ends
+        self._spent = engine.inline.ended >= slice_ends
+        if pending is not None and cache is not None and found is not MISS:
+            cache.keep(pending, shape, params, found)
         return found
+
+    def _slice_ends(self, loop: asyncio.AbstractEventLoop, now: float | None = None) -> float:
+        """When this caller has had its share of the loop's turn."""
+        turn = self._turn
+        if not turn.armed:
+            turn.begin(perf_counter() if now is None else now)
+            loop.call_soon(self._turn_over)
+        return turn.slice_ends
 
     def _turn_over(self) -> None:
         self._turn.reset()
@@ -455,6 +506,8 @@ class Database(Front):
         timeout: float | None,
         priority: Priority,
         durability: Durability | None = None,
+        *,
+        cache: bool = False,
     ) -> Any:
         """The long way: whatever the statement is, to where it belongs."""
         engine = self._check_open()
@@ -462,7 +515,13 @@ class Database(Front):
         profile = self._profile_of(sql)
         if profile is None or profile.stale:
             profile = await self._profile(sql)
-        return await self._answer(engine, self._send(engine, profile, params, shape, timeout, priority, durability))
+        pending: Pending | None = None
+        if cache and profile.cacheable and engine.cache is not None and params.__class__ in PLAIN:
+            pending = engine.cache.pending(profile, shape, params)
+        found = await self._answer(engine, self._send(engine, profile, params, shape, timeout, priority, durability))
+        if pending is not None and engine.cache is not None:
+            engine.cache.keep(pending, shape, params, found)
+        return found
 
     async def _write(self, engine: Engine, call: WriteCall, method: str) -> Any:
         """Queue a job for the writer and wait for its answer."""

@@ -101,6 +101,9 @@ class Settings:
     mmap_bytes: int = _number(
         0, 0, 2**47, "bytes", "read by memory map; 0, since a file truncated by others would kill the process"
     )
+    cache_bytes: int = _number(
+        16 * 2**20, 0, 2**40, "bytes", "results of reads that are kept while nobody writes to their tables; 0: none"
+    )
     foreign_keys: bool = _flag(True, "enforced, as users expect and SQLite does not by default")
     statement_cache: int = _number(256, 0, 16_384, "statements", "prepared ones kept by each connection")
     profiles: int = _number(2_000, 16, 1_000_000, "statements", "known by their text; some KiB each")

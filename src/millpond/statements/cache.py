@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from millpond.statements.profile import Profile
 
 __all__ = ["ProfileCache"]
@@ -14,10 +16,12 @@ class ProfileCache:
     used come back at the cost of one preparation, so no order of use is kept.
     """
 
-    __slots__ = ("_entries", "_limit", "get")
+    __slots__ = ("_entries", "_limit", "_on_drop", "get")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_drop: Callable[[Profile], None] = lambda _: None) -> None:
+        """on_drop: told of each profile that goes, also of one that is replaced."""
         self._limit = limit
+        self._on_drop = on_drop
         self._entries: dict[str, Profile] = {}
         self.get = self._entries.get
 
@@ -28,10 +32,13 @@ class ProfileCache:
         entries = self._entries
         if len(entries) >= self._limit and profile.sql not in entries:
             for sql in list(entries)[: max(1, self._limit // 4)]:
-                entries.pop(sql, None)
+                dropped = entries.pop(sql, None)
+                if dropped is not None:
+                    self._on_drop(dropped)
         old = entries.get(profile.sql)
         if old is not None:
             profile.cost = old.cost
+            self._on_drop(old)
         entries[profile.sql] = profile
 
     def all_stale(self) -> None:

@@ -39,7 +39,8 @@ def may_be_kept(actions: Collection[Action], opcodes: Collection[str], *, tempor
     for action in actions:
         match action.name:
             case "READ":
-                if action.database != "main" or (action.third or "").startswith(("sqlite_", "pragma_")):
+                # A table of which no column is read (count(*)) comes without its database.
+                if action.database not in ("main", None) or (action.third or "").startswith(("sqlite_", "pragma_")):
                     return False
                 reads = True
             case "FUNCTION":

@@ -69,7 +69,8 @@ class Connection:
     """An apsw connection with one cursor kept for reuse, and an eye on the schema.
 
     cookie: the schema version that its last statement saw. pinned: inside a read transaction that has been
-    looked at already, so nothing can have changed.
+    looked at already, so nothing can have changed. touched: the tables that its writes went to, until someone
+    empties it.
     """
 
     pinned = False
@@ -80,6 +81,7 @@ class Connection:
         self._setup = setup
         self._setup_version = 0
         self.readonly = readonly
+        self.touched: set[str] = set()
         self.db = apsw.Connection(
             uri or setup.path,
             flags=flags,
@@ -131,6 +133,8 @@ class Connection:
         if shape is RESULT:
             return self.change(profile, params)
         cursor = self._cursor
+        if not profile.is_read:
+            self.touched |= profile.touches
         try:
             cursor.execute(profile.sql, params)
             if not self.pinned and self.db.data_version() != self._data_version:
@@ -158,6 +162,7 @@ class Connection:
         """Run a statement to its end, without its rows."""
         cursor = self._cursor
         db = self.db
+        self.touched |= profile.touches
         try:
             if profile.inserts:
                 db.set_last_insert_rowid(0)
@@ -177,6 +182,7 @@ class Connection:
         db = self.db
         cursor = self._cursor
         changed = 0
+        self.touched |= profile.touches
         try:
             if len(profile.tables_written) <= 1 and not profile.names:
                 before = db.total_changes()

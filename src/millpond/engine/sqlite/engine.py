@@ -22,6 +22,7 @@ from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.observers import Observers
+from millpond.engine.sqlite.result_cache import ResultCache
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
@@ -64,7 +65,7 @@ class Engine:
         self.settings = settings
         self.port = port
         self._stand(Standing.NEW)
-        self.profiles = ProfileCache(settings.profiles)
+        self.profiles = ProfileCache(settings.profiles, self._forget_results)
         self.places = Places()
         self.functions = Costs()
         self.setup = Setup(
@@ -77,6 +78,7 @@ class Engine:
         self.writer = Writer(self)
         self.lanes: Lanes | None = None
         self.index: WalIndex | None = None
+        self.cache: ResultCache | None = None
         self.inline: InlineReader | None = None
         self.checkpointer = Checkpointer(self, self.writer.ring)
         self.has_temporaries = False
@@ -110,6 +112,8 @@ class Engine:
         try:
             if not self.memory:
                 self.index = WalIndex.open(self.location.path)
+                if self.index is not None and self.settings.cache_bytes and not self.settings.converters:
+                    self.cache = ResultCache(self.index, self.settings.cache_bytes)
                 self.inline = InlineReader(self.setup, self.open_reader, self.index, hold=self.port.has_turns)
                 self.lanes = Lanes(self)
                 self.lanes.start()
@@ -164,6 +168,8 @@ class Engine:
     def forked(self) -> object:
         """In a child process: nothing here may be used or closed; the caller keeps the returned for ever."""
         self._stand(Standing.FORKED)
+        if self.cache is not None:
+            self.cache.poison()
         return (self, self.inline, self.lanes, self.writer, self.checkpointer)
 
     def closed_error(self) -> errors.Error:
@@ -256,6 +262,8 @@ class Engine:
         """A statement that every connection runs, those opened later too."""
         self.setup.add(sql, params)
         self.profiles.all_stale()
+        if self.cache is not None:
+            self.cache.switch_off()
 
     def open_writer(self) -> Connection:
         """The writer's connection: creates the file, and puts it into WAL mode."""
@@ -312,6 +320,10 @@ class Engine:
         )
         error.__cause__ = exc
         return error
+
+    def _forget_results(self, profile: Profile) -> None:
+        if self.cache is not None:
+            self.cache.forget(profile)
 
     def schema_changed(self) -> None:
         self.profiles.all_stale()

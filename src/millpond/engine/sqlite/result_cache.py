@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Hashable
 from sys import getsizeof
 from typing import Any, Final
 
@@ -49,8 +48,23 @@ class ResultCache:
         self._before = self.head
         self._committing = False
         self._off = False
+        self.hits = 0
 
-    def pending(self, profile: Profile, shape: Shape, params: Hashable) -> Pending | None:
+    def look(self, stored: Stored | None, shape: Shape, params: Any) -> Any:
+        """What is kept of a statement for these parameters; NONE. A list is the caller's own, rows are shared."""
+        if stored is None or self.page[HEAD] != self.head:
+            return NONE
+        try:
+            found = stored.by_shape[shape].get(params, NONE)
+        except TypeError:
+            return NONE  # a parameter that has no hash
+        if found is NONE or (params is not None and not PLAIN_VALUES.issuperset(map(type, params))):
+            return NONE
+        stored.hits += 1
+        self.hits += 1
+        return found[:] if shape is ALL else found
+
+    def pending(self, profile: Profile, shape: Shape, params: Any) -> Pending | None:
         """Before a read whose result was not kept: what must still hold afterwards. None: it is not worth keeping."""
         stored: Stored | None = profile.results
         try:
@@ -58,7 +72,7 @@ class ResultCache:
                 return None
         except TypeError:
             return None  # a parameter that has no hash
-        if params is not None and not PLAIN_VALUES.issuperset(map(type, params)):  # type: ignore[call-overload]
+        if params is not None and not PLAIN_VALUES.issuperset(map(type, params)):
             return None
         with self._lock:
             if self.page[HEAD] != self.head and not self._catch_up():
@@ -67,7 +81,7 @@ class ResultCache:
                 stored = profile.results = self.kept.stored(profile.tables_read)
             return stored, self.kept.token(profile.tables_read)
 
-    def keep(self, pending: Pending, shape: Shape, params: Hashable, result: Any) -> None:
+    def keep(self, pending: Pending, shape: Shape, params: Any, result: Any) -> None:
         """After the read: keep its result if nobody has written to its tables meanwhile."""
         size = _size(shape, result)
         if size is None:
@@ -79,11 +93,10 @@ class ResultCache:
 
     def begun(self) -> None:
         """We hold the write lock: nobody else commits until our own commit."""
-        page_head = self.page[HEAD]
         with self._lock:
-            if page_head != self.head:
-                self._move(page_head)
-            self._before = page_head
+            head = self._before = self.page[HEAD]
+            if head != self.head:
+                self._move(head)
 
     def committing(self) -> None:
         """From now on the head may change by our own doing."""
@@ -120,6 +133,11 @@ class ResultCache:
             self._off = True
             self.head = b""
             self.kept.drop_all()
+
+    def poison(self) -> None:
+        """In a child process: nothing that is kept may be given out. Without the lock: its holder was not forked."""
+        self._off = True
+        self.head = b""
 
     def _catch_up(self) -> bool:
         """Under the lock: the head is not the one we know. Somebody else's commit, unless it is just our own."""

@@ -225,7 +225,7 @@ class Writer:
         if not begun:
             grant.shut()
             return None
-        self._wrote = False
+        self._has_begun(connection)
         self._alone = None
         self.grant = grant
         self._phase(Phase.LEASE)
@@ -362,6 +362,13 @@ class Writer:
         with self._lock:
             return len(self._queue) > 0 and not self._out_of_time()
 
+    def _has_begun(self, connection: Connection) -> None:
+        """A transaction holds the write lock from now on."""
+        self._wrote = False
+        connection.touched.clear()
+        if self._host.cache is not None:
+            self._host.cache.begun()
+
     def _run_batch(self, batch: Batch, full: bool, started: float, begun: float) -> None:
         """Run the jobs, then the leases, then commit, then answer all at once."""
         self._phase(Phase.WORK)
@@ -371,7 +378,7 @@ class Writer:
         together = len(calls) > 1
         self._alone = None if together else calls[0]
         self._in_hand = calls
-        self._wrote = False
+        self._has_begun(connection)
         done: list[WriteCall] = []
         replies: list[Reply] = []
         plain = [call for call in calls if not isinstance(call, Lease)]
@@ -534,15 +541,21 @@ class Writer:
         if not db.in_transaction:
             return None
         self._phase(Phase.COMMIT)
+        cache = self._host.cache
         with self._lock:
             for call in done:
                 call.committing = True
+        if cache is not None:
+            cache.committing()
         try:
             run("COMMIT" if done else "ROLLBACK")
         except apsw.Error as exc:
             if db.in_transaction:
                 run("ROLLBACK")
             return exc
+        finally:
+            if cache is not None:
+                cache.committed(self.connection.touched)
         if self._wrote:
             self._unsynced = not full
         return None

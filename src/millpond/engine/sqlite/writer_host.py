@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from millpond import errors, events
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.grant import Lease
+from millpond.engine.sqlite.result_cache import ResultCache
 from millpond.ports import Port
 from millpond.settings import Settings
 
@@ -31,6 +32,7 @@ class WriterHost(Protocol):
 
     settings: Settings
     port: Port
+    cache: ResultCache | None
 
     @property
     def memory(self) -> bool: ...
