@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from millpond import Database, IntegrityError, Settings
+from millpond.engine.sqlite.connection import ONE
 from millpond.engine.sqlite.result_cache import ResultCache
 
 from .outside import run
@@ -179,6 +180,55 @@ async def test_a_commit_of_another_process_drops_everything(db: Database) -> Non
     done = run(f"import apsw; apsw.Connection({path!r}).execute(\"UPDATE guild SET name = 'theirs' WHERE id = 1\")")
     assert done.returncode == 0, done.stderr
     assert (await db.fetch_all("SELECT name FROM guild WHERE id = ?", (1,)))[0].name == "theirs"
+
+
+def theirs(db: Database, name: str) -> None:
+    """Another process renames the first guild."""
+    path = db._location.path
+    done = run(f"import apsw; apsw.Connection({path!r}).execute('UPDATE guild SET name = ? WHERE id = 1', ({name!r},))")
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_foreign_commit_just_before_our_own_is_not_overlooked(db: Database) -> None:
+    await fill(db)
+    sql = "SELECT name FROM guild WHERE id = ?"
+    await kept(db, sql, 1)
+    theirs(db, "before")
+    await db.execute("INSERT INTO log(what) VALUES ('ours, and guilds are not touched')")
+    assert await db.fetch_value(sql, (1,)) == "before"
+
+
+async def test_a_foreign_commit_just_after_our_own_is_not_overlooked(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(db)
+    sql = "SELECT name FROM guild WHERE id = ?"
+    await kept(db, sql, 1)
+    committed = cache(db).committed
+
+    def late(tables: set[str]) -> None:
+        theirs(db, "after")
+        committed(tables)
+
+    monkeypatch.setattr(cache(db), "committed", late)
+    await db.execute("INSERT INTO log(what) VALUES ('ours, and guilds are not touched')")
+    assert await db.fetch_value(sql, (1,)) == "after"
+
+
+async def test_a_result_that_was_read_before_a_write_is_not_kept_after_it(db: Database) -> None:
+    await fill(db)
+    sql = "SELECT name FROM guild WHERE id = ?"
+    await kept(db, sql, 2)
+    assert db._engine is not None
+    profile = db._engine.profiles.get(sql)
+    assert profile is not None
+    await db.fetch_one(sql, (1,))
+    pending = cache(db).pending(profile, ONE, (1,))
+    assert pending is not None
+    old = await db.fetch_one(sql, (1,), cache=False)
+    await db.execute("UPDATE guild SET name = 'new' WHERE id = 1")
+    cache(db).keep(pending, ONE, (1,), old)
+    assert (await db.fetch_one(sql, (1,))).name == "new"
 
 
 async def test_inside_transactions_and_snapshots_nothing_kept_is_given(db: Database) -> None:
