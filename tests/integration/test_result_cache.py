@@ -195,7 +195,7 @@ async def test_a_foreign_commit_just_before_our_own_is_not_overlooked(db: Databa
     await kept(db, sql, 1)
     theirs(db, "before")
     await db.execute("INSERT INTO log(what) VALUES ('ours, and guilds are not touched')")
-    assert await db.fetch_value(sql, (1,)) == "before"
+    assert (await db.fetch_all(sql, (1,)))[0].name == "before"
 
 
 async def test_a_foreign_commit_just_after_our_own_is_not_overlooked(
@@ -212,7 +212,7 @@ async def test_a_foreign_commit_just_after_our_own_is_not_overlooked(
 
     monkeypatch.setattr(cache(db), "committed", late)
     await db.execute("INSERT INTO log(what) VALUES ('ours, and guilds are not touched')")
-    assert await db.fetch_value(sql, (1,)) == "after"
+    assert (await db.fetch_all(sql, (1,)))[0].name == "after"
 
 
 async def test_a_result_that_was_read_before_a_write_is_not_kept_after_it(db: Database) -> None:
