@@ -238,12 +238,12 @@ async def test_inside_transactions_and_snapshots_nothing_kept_is_given(db: Datab
     async with db.transaction() as tx:
         await tx.execute("UPDATE guild SET name = 'mine' WHERE id = 1")
         assert await tx.fetch_value(sql, (1,)) == "mine"
-        assert await db.fetch_value(sql, (1,)) == "g1"
+        assert (await db.fetch_all(sql, (1,)))[0].name == "g1"
     async with db.snapshot() as snap:
         assert await snap.fetch_value(sql, (1,)) == "mine"
         await db.execute("UPDATE guild SET name = 'later' WHERE id = 1")
         assert await snap.fetch_value(sql, (1,)) == "mine"
-        assert await db.fetch_value(sql, (1,)) == "later"
+        assert (await db.fetch_all(sql, (1,)))[0].name == "later"
 
 
 async def test_an_attached_database_switches_it_off(db: Database, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ async def test_an_attached_database_switches_it_off(db: Database, tmp_path: Path
     await db.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
     hits = cache(db).hits
     for _ in range(5):
-        assert await db.fetch_value(sql) == 5
+        assert (await db.fetch_all(sql))[0][0] == 5
     assert (cache(db).hits, len(cache(db).kept)) == (hits, 0)
 
 
