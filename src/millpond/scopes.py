@@ -118,6 +118,7 @@ class TransactionScope:
             engine = self._db._engine
             assert engine is not None
             lease.submitted = lease.last
+            lease.overdue = 0
             lease.deadline = lease.last + lease.timeout_s
             await self._db._answer(engine, lease)
 
@@ -235,11 +236,23 @@ class TransactionScope:
             raise AssertionError("a transaction without a grant is not active")
         profile = engine.profiles.get(sql)
         if profile is None or profile.stale or not (profile.is_read or profile.is_write):
+            if grant.inbox:  # the thread has the connection: what the statement is, is asked there too
+                return await self._in_thread(sql, lambda: self._run_new(sql, params, shape), None, timeout)
             profile = self._profile(sql)
         try:
             if grant.inbox or not profile.cost.inline:
                 return await self._in_thread(sql, lambda: grant.run(lease, profile, params, shape), profile, timeout)
             return grant.run(lease, profile, params, shape)
+        except (TypeError, ValueError, KeyError, OverflowError) as exc:
+            raise engine.translate(exc, sql) from exc
+
+    def _run_new(self, sql: str, params: Any, shape: Shape) -> Any:
+        """In the writer's thread: a statement that is not known yet."""
+        engine, grant, lease = self._db._engine, self._grant, self._lease
+        if grant is None or lease is None or engine is None:
+            raise errors.ProgrammingError("this transaction is over")
+        try:
+            return grant.run(lease, self._profile(sql), params, shape)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from millpond import Database, errors
+from millpond import Database, Settings, errors
 from millpond.engine.sqlite import platform
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.wal_index import HEAD, WalIndex
@@ -22,7 +22,7 @@ VALUE = "SELECT value FROM t WHERE id = 1"
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "a.db") as db:
+    async with Database(tmp_path / "a.db", Settings(cache_bytes=0)) as db:
         await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, value)")
         await db.execute("INSERT INTO t VALUES (1, 'old')")
         yield db
@@ -113,7 +113,7 @@ class TestKept:
         assert await db.fetch_value("SELECT value FROM other.o") == "new"
 
     async def test_closing_while_it_is_kept(self, tmp_path: Path) -> None:
-        db = Database(tmp_path / "c.db")
+        db = Database(tmp_path / "c.db", Settings(cache_bytes=0))
         await db.open()
         await hold(db, "SELECT 1")
         await db.close()
@@ -122,7 +122,7 @@ class TestKept:
 
 async def test_without_the_index_reads_are_fresh_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "linux_facts", False)
-    async with Database(tmp_path / "a.db") as db:
+    async with Database(tmp_path / "a.db", Settings(cache_bytes=0)) as db:
         await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, value)")
         await db.execute("INSERT INTO t VALUES (1, 'old')")
         for _ in range(50):

@@ -28,11 +28,15 @@ class Place:
 
     def __init__(self) -> None:
         self.cost_s = UNKNOWN_S
-        self._points = 0
+        self._points: float = 0
 
     @property
     def shares(self) -> bool:
         return self._points >= ENOUGH
+
+    def never_shares(self) -> None:
+        """It runs what can end the whole transaction (ON CONFLICT ROLLBACK): from now on in one of its own."""
+        self._points = float("-inf")
 
     def ended(self, held_s: float, *, awaited: bool = True) -> None:
         """A lease of this line was held for `held_s` seconds. awaited: something else ran in between."""
@@ -41,7 +45,7 @@ class Place:
         if held_s <= QUICK_S or not awaited:
             self._points = min(MOST, self._points + 1)
         else:
-            self._points = max(LEAST, self._points - SLOW_COSTS)
+            self._points = max(min(LEAST, self._points), self._points - SLOW_COSTS)
 
 
 class Places:

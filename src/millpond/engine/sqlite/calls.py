@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import apsw
 
-from millpond import errors
+from millpond import errors, messages
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Parameters, Shape
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.cost import Cost, Costs
@@ -136,7 +136,7 @@ class StatementWrite(WriteCall):
 
     @property
     def savepoint(self) -> bool:
-        return self.profile.keeps_partial
+        return self.profile.keeps_partial or bool(self.profile.names)  # its rows may fail to come when it has run
 
     def run(self, connection: Connection) -> Any:
         return connection.query(self.profile, self.params, self.shape)
@@ -363,3 +363,5 @@ class Transaction:
                 "this transaction is over: its function has returned",
                 hint="Use `tx` only inside the function that was given to `write`.",
             )
+        if not self._connection.db.in_transaction:
+            raise messages.transaction_lost()

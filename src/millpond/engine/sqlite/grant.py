@@ -169,8 +169,10 @@ class Grant:
                 self._port.settle([(lease, None, None) for lease in early])
 
     def enter(self, lease: Lease) -> bool:
-        """Begin a lease here and now, if nobody else's is under way. False: it must be queued."""
-        with self.lock:
+        """Begin a lease here and now, if nobody else's is under way. False: it must be queued. Waits for nobody."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
             if not self.open or self.current is not None:
                 return False
             self._connection.run("SAVEPOINT lease")
@@ -179,14 +181,22 @@ class Grant:
             lease.granted = lease.last = monotonic()
             self.current = lease
             return True
+        finally:
+            self.lock.release()
 
     def shut(self) -> None:
-        """Nobody else comes in; over once the lease that is under way has ended."""
-        with self.lock:
-            self.open = False
-            if self.current is None:
-                self.over = True
+        """Nobody else comes in; over once the lease that is under way has ended. Waits for nobody."""
+        self.open = False
         self._bell.ring()
+
+    def end_if_shut(self) -> None:
+        """In the writer's thread: it is over if nobody can come in and no lease is under way or waits."""
+        if not self._has_users():  # looked at first without the lock, which a holder may have for long
+            with self.lock:
+                self.over = self.over or not self._has_users()
+
+    def _has_users(self) -> bool:
+        return self.open or self.current is not None or bool(self.waiting)
 
     def fail(self, cause: BaseException) -> None:
         """Under the lock: the transaction is gone, and what ended in it is lost."""
@@ -206,6 +216,8 @@ class Grant:
             if lease.standing is not ACTIVE:
                 self.check(lease)
             lease.statements += 1
+            if profile.ends_transaction:
+                lease.known.never_shares()
             started = monotonic()
             try:
                 if shape is RESULT:

@@ -17,6 +17,9 @@ __all__ = ["MISS", "InlineReader"]
 PLAIN_READS = 2
 """So many reads of a turn do without a kept transaction: its BEGIN and COMMIT cost about what they save one read."""
 
+QUIET: Final = -(10**12)
+"""Ticks count from here while statements of our own run: what interrupts a read must not strike them."""
+
 MISS: Final = object()
 """The read must take the other way: it was not cheap, or there is a lock."""
 
@@ -41,10 +44,10 @@ class InlineReader:
         self._setup = setup
         self._page: Any = index.page if index is not None and hold else None
         self._steps = max(1, setup.settings.step_budget // 2)
+        self._ticks = QUIET
         self.connection = self._connect()
         self.reads = 0
         self.ended = 0.0
-        self._ticks = 0
         self._plain = 0
         self._head: bytes | None = None
 
@@ -58,22 +61,32 @@ class InlineReader:
         if head is not None and (self._page[HEAD] != head or not connection.is_current):
             self.let_go()
             head = None
-        self._ticks = 0
         try:
-            if head is not None:
-                result = connection.query(profile, params, shape)
-            else:
-                result = self._first(connection, profile, params, shape)
+            if head is None:
+                self._prepare(connection)
+            self._ticks = 0
+            result = connection.query(profile, params, shape)
+            self._ticks = QUIET
+            if head is None and self._head is not None:
+                self._look_again(connection)
         except apsw.InterruptError:
+            self._ticks = QUIET
             self.let_go()
             profile.cost.over_budget()
             return MISS
         except (apsw.BusyError, apsw.LockedError, apsw.SchemaChangeError):
+            self._ticks = QUIET
             self.let_go()
             return MISS
         except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.NoMemError):
+            self._ticks = QUIET
             self._replace()
             return MISS
+        except BaseException:
+            self._ticks = QUIET
+            if not connection.pinned:
+                self.let_go()
+            raise
         self.ended = ended = perf_counter()
         self.reads += 1
         profile.cost.ran_again(ended - started)
@@ -92,23 +105,23 @@ class InlineReader:
         self._head = None
         self.connection.close()
 
-    def _first(self, connection: Connection, profile: Profile, params: Parameters, shape: Shape) -> Any:
-        """A read outside a kept transaction, or the first inside one."""
+    def _prepare(self, connection: Connection) -> None:
+        """Before a read that is in no kept transaction: begin one, if it is worth it."""
         if not connection.is_current:
             connection.catch_up()
         self._plain += 1
         if self._plain <= PLAIN_READS or self._page is None or self._setup.everywhere:
-            return connection.query(profile, params, shape)
-        head = self._page[HEAD]
+            return
+        self._head = self._page[HEAD]  # known before BEGIN, so that whatever happens there is ended by `let_go`
         connection.run("BEGIN")
-        self._head = head
-        try:
-            result = connection.query(profile, params, shape)
-            connection.pinned = self._page[HEAD] == head and WalIndex.whole(head)
-        finally:
-            if not connection.pinned:
-                self.let_go()
-        return result
+
+    def _look_again(self, connection: Connection) -> None:
+        """After the first read of a transaction: may it be kept? Only if nobody committed since before it began."""
+        head = self._head
+        if head is not None and self._page[HEAD] == head and WalIndex.whole(head):
+            connection.pinned = True
+        else:
+            self.let_go()
 
     def _connect(self) -> Connection:
         connection = self._open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from millpond.engine.sqlite.calls import WriteCall
 from millpond.engine.sqlite.grant import Grant, Lease
+from millpond.scheduling.write_queue import State
 
 __all__ = ["TurnBatch"]
 
@@ -37,6 +38,7 @@ class TurnBatch:
         """Let a lease begin. False: another one is under way, or the turn is over."""
         if not self.grant.enter(lease):
             return False
+        lease.state = State.RUNNING
         self.room -= 1
         self.leases += 1
         return True

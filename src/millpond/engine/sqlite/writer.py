@@ -138,18 +138,22 @@ class Writer:
             return batch.begin(call)
         grant, connection = batch.grant, self.connection
         assert connection is not None
-        with grant.lock:
+        if not grant.lock.acquire(blocking=False):
+            return False  # the thread runs a lease's statement: the loop waits for nobody
+        try:
             if not grant.open or grant.current is not None:
                 return False
             batch.room -= 1
             call.state = State.RUNNING
-            if self._run_job(call, connection, True, here=True):
+            if self._run_job(call, connection, True, here=True, guarded=batch.leases > 0):
                 batch.done.append(call)
                 return True
             call.state = State.DONE
             assert call.error is not None
             if not connection.db.in_transaction:
                 grant.fail(call.error)
+        finally:
+            grant.lock.release()
         self._port.settle([(call, None, call.error)])
         return True
 
@@ -213,6 +217,7 @@ class Writer:
             settings = self._host.settings
             budget_s = settings.batch_budget_ms / 1000
             batch = TurnBatch(grant, full=full, begun=now, room=settings.batch_jobs, budget_s=budget_s)
+            grant.lock.acquire()  # the thread may be tired of waiting before there is a transaction to take back
             self._parked = False
             self._turn_batch = batch
         begun = False
@@ -220,15 +225,18 @@ class Writer:
             if self._host.verify_files() is None:
                 self._sync(full)
                 begun = self._gate.slip_in(connection)
+            if begun:
+                self._has_begun(connection)
+                self._alone = None
+                self.grant = grant
+                self._phase(Phase.LEASE)
         except apsw.Error:
             self._full = None  # whatever it is, the thread will meet it too, and has the time for it
+        finally:
+            grant.lock.release()
         if not begun:
             grant.shut()
             return None
-        self._has_begun(connection)
-        self._alone = None
-        self.grant = grant
-        self._phase(Phase.LEASE)
         self._port.soon(grant.shut)
         return batch
 
@@ -457,13 +465,17 @@ class Writer:
                 if self._turn_batch is batch:
                     self._turn_batch = None
 
-    def _run_job(self, call: WriteCall, connection: Connection, together: bool, *, here: bool = False) -> bool:
+    def _run_job(
+        self, call: WriteCall, connection: Connection, together: bool, *, here: bool = False, guarded: bool = False
+    ) -> bool:
         """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone.
 
-        here: on the loop that could stop it, so it cannot be stopped while it runs.
+        here: on the loop that could stop it, so it cannot be stopped while it runs. guarded: among its neighbours
+        are some that cannot run again.
         """
         db, run = connection.db, connection.run
-        savepoint = together and call.savepoint
+        savepoint = together and (guarded or call.savepoint)
+        changes = 0 if savepoint else db.total_changes()
         call.started = monotonic()
         try:
             if savepoint:
@@ -477,9 +489,9 @@ class Writer:
                 finally:
                     with self._lock:
                         self._running = None
+            if not db.in_transaction:
+                raise messages.transaction_lost(cause_sql=None if isinstance(call, FunctionWrite) else call.sql)
             if connection.deferred_violations():
-                if together and not savepoint:
-                    run("ROLLBACK")
                 raise messages.deferred_violation(messages.clip(call.sql), call.sql)
             if call.stop and (savepoint or not together):
                 raise self._host.late(call, call.timeout_s, running=False)
@@ -495,8 +507,8 @@ class Writer:
                 if savepoint:
                     run("ROLLBACK TO job")
                     run("RELEASE job")
-                elif not together:
-                    run("ROLLBACK")
+                elif not together or db.total_changes() != changes:
+                    run("ROLLBACK")  # something of it would stay: its neighbours run again
             return False
         return True
 
@@ -534,6 +546,7 @@ class Writer:
             wait = self._watch.look(grant, closing=self._closing, out_of_time=self._out_of_time())
             if not self._bell.wait(wait) and grant.open:
                 grant.shut()
+            grant.end_if_shut()
 
     def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
         assert self.connection is not None
@@ -541,6 +554,10 @@ class Writer:
         if not db.in_transaction:
             return None
         self._phase(Phase.COMMIT)
+        problem = self._host.verify_files() if done else None
+        if problem is not None:
+            run("ROLLBACK")
+            return problem
         cache = self._host.cache
         with self._lock:
             for call in done:
@@ -665,7 +682,7 @@ class Writer:
         old = self.connection
         try:
             self._connect()
-        except apsw.Error as exc:
+        except (apsw.Error, errors.Error) as exc:
             log.error("the writer could not reopen its connection: %s", exc)
             return
         self.replaced += 1
