@@ -249,6 +249,7 @@ class Database(Front):
     ) -> ExecuteResult:
         """Run one statement once per row of parameters, all or none. rows: any iterable, also asynchronous."""
         engine = self._check_open()
+        self._check_params(sql, None)
         found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
         profile = await self._profile(sql)
         self._profile_for_many(engine, profile)
@@ -268,6 +269,7 @@ class Database(Front):
     ) -> None:
         """Run several statements, all or none."""
         engine = self._check_open()
+        self._check_params(sql, None)
         call = ScriptWrite(sql, engine.script_on, self._terms(timeout, priority, durability))
         await self._write(engine, call, "execute_script")
 
@@ -390,7 +392,10 @@ class Database(Front):
         loop = self._loop
         if loop is None or get_ident() != self._thread or not self._inline_on:
             return MISS  # another loop of this thread does no harm here: nothing is waited for
-        profile = self._profile_of(sql)
+        try:
+            profile = self._profile_of(sql)
+        except TypeError:
+            return MISS  # no text: the long way says so
         if (
             profile is None
             or not profile.cost.inline

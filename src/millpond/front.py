@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from os import PathLike
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from millpond import assembly, errors, messages
 from millpond.engine.sqlite.calls import (
@@ -27,7 +27,7 @@ from millpond.engine.sqlite.lanes import Session, Step
 from millpond.events import Observer
 from millpond.into import maker
 from millpond.locations import locate
-from millpond.parameters import check
+from millpond.parameters import PLAIN, check, gathered, not_text
 from millpond.places import describe
 from millpond.ports import Port
 from millpond.scheduling.fair_queue import Priority
@@ -40,9 +40,6 @@ __all__ = ["PLAIN", "Durability", "Front", "Waiting", "gathered", "holding"]
 
 Durability = Literal["full", "normal"]
 Waiting = ReadCall | WriteCall | Session | Step | Operation
-
-PLAIN: Final = frozenset({tuple, list, dict, type(None)})
-"""Parameters of these types need no further look."""
 
 _PRIORITIES = frozenset(Priority)
 NO_LIMIT_S = 86_400.0
@@ -112,7 +109,7 @@ class Front:
 
     def _check_params(self, sql: Any, params: Any) -> None:
         if not isinstance(sql, str):
-            raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
+            raise not_text(sql)
         if params.__class__ not in PLAIN:
             check(params, sql)
 
@@ -272,21 +269,6 @@ class Front:
                 sql=profile.sql,
             )
         engine.guard_inside(profile, "db")
-
-
-def gathered(rows: Any, sql: str) -> list[Any]:
-    """Rows of parameters as a list, each looked at. Raises: ParameterError."""
-    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
-        raise errors.ParameterError(
-            f"execute_many takes an iterable of rows, not {type(rows).__name__}",
-            hint="Write [(1, 'a'), (2, 'b')].",
-            sql=sql,
-        )
-    found = list(rows)
-    for row in found:
-        if row.__class__ not in PLAIN:
-            check(row, sql)
-    return found
 
 
 def leave(_connection: Connection) -> None:

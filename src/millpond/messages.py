@@ -34,6 +34,7 @@ __all__ = [
     "line",
     "lock_timeout",
     "missing_extra",
+    "not_applied",
     "overloaded",
     "shorten",
     "transaction_control",
@@ -61,6 +62,8 @@ _COMMENTS_AND_LITERALS = re.compile(
     re.DOTALL,
 )
 
+_READS = re.compile(r"(select|values|explain|pragma)\b", re.IGNORECASE)
+
 _NOT_APPLIED = "Not applied; safe to retry."
 _SHORTER = "Do the slow call before `async with db.transaction()`, or use `await db.write(fn)`."
 
@@ -70,6 +73,13 @@ def clip(sql: str, length: int = SQL_LENGTH) -> str:
     bare = _COMMENTS_AND_LITERALS.sub(_without_data, sql[:LOOKED_AT])
     text = _one_line(bare)
     return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+
+
+def not_applied(sql: str | None) -> Applied | None:
+    """The outcome of what failed before it ran: "no", but for statements that certainly read."""
+    if sql is None or _READS.match(clip(sql)):
+        return None
+    return "no"
 
 
 def shorten(name: str, length: int) -> str:

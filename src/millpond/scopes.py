@@ -15,7 +15,7 @@ from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connectio
 from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
 from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
 from millpond.guesses import with_guesses
-from millpond.parameters import check
+from millpond.parameters import check, not_text
 from millpond.places import describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
@@ -152,7 +152,7 @@ class TransactionScope:
     async def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
         """Run several statements."""
         engine = self._active()
-
+        self._db._check_params(sql, None)
         await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout, in_thread=True)
 
     @overload
@@ -213,10 +213,10 @@ class TransactionScope:
 
     def _profile(self, sql: str) -> Profile:
         engine = self._active()
+        if not isinstance(sql, str):
+            raise not_text(sql)
         profile = engine.profiles.get(sql)
         if profile is None or profile.stale:
-            if not isinstance(sql, str):
-                raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
             grant, lease = self._grant, self._lease
             assert lease is not None
             assert grant is not None
@@ -233,7 +233,10 @@ class TransactionScope:
         if grant is None or lease is None or engine is None:
             self._active()
             raise AssertionError("a transaction without a grant is not active")
-        profile = engine.profiles.get(sql)
+        try:
+            profile = engine.profiles.get(sql)
+        except TypeError:
+            raise not_text(sql) from None
         if profile is None or profile.stale or not (profile.is_read or profile.is_write):
             profile = self._profile(sql)
         try:
@@ -505,7 +508,8 @@ class RowStream:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Free the reader."""
+        """Free the reader. The loop ends at once, whatever was read ahead."""
+        self._rows = iter(())
         self._slices.give_back()
 
     def __del__(self) -> None:
@@ -523,7 +527,7 @@ class RowStream:
             slices.session = await db._session("iterate", self._priority, self._timeout_s, self._place)
         session = slices.session
         if session is None or session.given_back:
-            raise StopAsyncIteration
+            raise db._closed()
         try:
             return slices.took(await db._step(session, slices.sql, slices.next, self._timeout_s))
         except BaseException:

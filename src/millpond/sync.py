@@ -35,7 +35,7 @@ from millpond.front import (
 )
 from millpond.guesses import with_guesses
 from millpond.locations import locate
-from millpond.parameters import check
+from millpond.parameters import check, not_text
 from millpond.places import describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
@@ -194,6 +194,7 @@ class Database(Front):
     ) -> ExecuteResult:
         """Run one statement once per row of parameters, all or none."""
         engine = self._check_open()
+        self._check_params(sql, None)
         found = gathered(rows, sql)
         profile = self._profile(sql)
         self._profile_for_many(engine, profile)
@@ -213,6 +214,7 @@ class Database(Front):
     ) -> None:
         """Run several statements, all or none."""
         engine = self._check_open()
+        self._check_params(sql, None)
         call = ScriptWrite(sql, engine.script_on, self._terms(timeout, priority, durability))
         self._write(engine, call, "execute_script")
 
@@ -468,6 +470,7 @@ class TransactionScope:
     def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
         """Run several statements."""
         engine = self._active()
+        self._db._check_params(sql, None)
         self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout)
 
     def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
@@ -504,10 +507,10 @@ class TransactionScope:
 
     def _profile(self, sql: str) -> Profile:
         engine = self._active()
+        if not isinstance(sql, str):
+            raise not_text(sql)
         profile = engine.profiles.get(sql)
         if profile is None or profile.stale:
-            if not isinstance(sql, str):
-                raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
             found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql))
             profile = found
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
@@ -652,7 +655,8 @@ class RowStream:
         raise StopIteration
 
     def close(self) -> None:
-        """Free the reader."""
+        """Free the reader. The loop ends at once, whatever was read ahead."""
+        self._rows = iter(())
         self._slices.give_back()
 
     def __del__(self) -> None:
@@ -670,7 +674,7 @@ class RowStream:
             slices.session = db._session("iterate", self._priority, self._timeout_s, self._place)
         session = slices.session
         if session is None or session.given_back:
-            raise StopIteration
+            raise db._closed()
         try:
             return slices.took(db._step(session, slices.sql, slices.next, self._timeout_s))
         except BaseException:

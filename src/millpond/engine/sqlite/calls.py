@@ -10,6 +10,7 @@ import apsw
 
 from millpond import errors
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Parameters, Shape
+from millpond.parameters import PLAIN, check, gathered, not_text
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.cost import Cost, Costs
 from millpond.statements.profile import Profile
@@ -312,15 +313,20 @@ class Transaction:
 
     def execute_many(self, sql: str, rows: Iterable[Parameters]) -> ExecuteResult:
         """Run one statement once per row of parameters."""
+        if not isinstance(sql, str):
+            raise not_text(sql)
+        found = gathered(rows, sql)
         profile = self._profile(sql)
         try:
-            return self._connection.many(profile, rows)
+            return self._connection.many(profile, found)
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 
     def execute_script(self, sql: str) -> None:
         """Run several statements."""
         self._check()
+        if not isinstance(sql, str):
+            raise not_text(sql)
         try:
             self._script_on(self._connection, sql, "tx")
         except ENGINE_ERRORS as exc:
@@ -345,9 +351,13 @@ class Transaction:
         self._over = True
 
     def _run(self, sql: str, params: Parameters, shape: Shape) -> Any:
+        if params.__class__ not in PLAIN:
+            check(params, sql)
         try:
             return self._connection.query(self._profile(sql), params, shape)
         except ENGINE_ERRORS as exc:
+            if not isinstance(sql, str):
+                raise not_text(sql) from None
             raise self._translate(exc, sql) from exc
 
     def _profile(self, sql: str) -> Profile:
