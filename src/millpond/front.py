@@ -36,7 +36,7 @@ from millpond.settings import Settings
 from millpond.statements.cost import Lane
 from millpond.statements.profile import Kind, Profile
 
-__all__ = ["PLAIN", "Durability", "Front", "Waiting", "gathered", "holding"]
+__all__ = ["PLAIN", "Durability", "Front", "Waiting", "gathered", "holding", "inside"]
 
 Durability = Literal["full", "normal"]
 Waiting = ReadCall | WriteCall | Session | Step | Operation
@@ -45,6 +45,9 @@ _PRIORITIES = frozenset(Priority)
 NO_LIMIT_S = 86_400.0
 LATE_GRACE_S = 1.0
 """A write that runs at its deadline gets this long to be decided: a known outcome is worth the wait."""
+
+inside: ContextVar[tuple[Any, ...]] = ContextVar("inside", default=())
+"""The savepoints that this task, or the one that started it, is inside of; the innermost last."""
 
 holding: ContextVar[tuple[Lease, ...]] = ContextVar("holding", default=())
 """The transactions that this task, or the one that started it, is inside of."""

@@ -36,6 +36,7 @@ __all__ = [
     "missing_extra",
     "not_applied",
     "overloaded",
+    "savepoint_in_the_way",
     "shorten",
     "transaction_control",
     "transaction_lost",
@@ -185,6 +186,16 @@ def deadline_exceeded(
             f" not done in {timeout_s:.2f} s: queue {queue_s:.2f} s, lock {lock_s:.2f} s, running {running_s:.2f} s",
         ),
         detail=detail, hint=hint, sql=sql, waited=queue_s + lock_s + running_s, applied=applied,
+    )  # fmt: skip
+
+
+def savepoint_in_the_way(*, sql: str, waited_s: float, opened: str, callers: str) -> DeadlineExceeded:
+    """A statement of a transaction waited for another caller's savepoint. callers: "task" or "thread"."""
+    return DeadlineExceeded(
+        headed(sql, f" waited {waited_s:.2f} s for the savepoint opened at {shorten(opened, PLACE_LENGTH)}"),
+        detail=f"another {callers} is inside it, and would undo this statement if it failed. {_NOT_APPLIED}",
+        hint=f"Wait for no other {callers} inside a savepoint, unless it was started there.",
+        sql=sql, waited=waited_s, applied="no",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import types
 import warnings
 from collections.abc import AsyncIterable, Iterable, Iterator
@@ -10,15 +11,16 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from millpond import errors
+from millpond import errors, messages
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
-from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
+from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding, inside
 from millpond.guesses import with_guesses
 from millpond.parameters import check, not_text
 from millpond.places import describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
+from millpond.scheduling.nest import Nest, Ticket
 from millpond.statements.profile import Profile
 
 if TYPE_CHECKING:
@@ -28,13 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RowStream", "Savepoint", "Slices", "Snapshot", "SnapshotReader", "TransactionScope", "begin_reading",
-    "end_reading", "warn_forgotten",
+    "end_reading", "over_already", "warn_forgotten",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 FIRST_SLICE = 64
 INLINE_ROWS = 20
+LEASE_GRACE_S = 0.1
+"""Who waits in a transaction is told of the end of its lease by the lease, not by a clock of its own."""
 SLICE = 1_000
 """Rows per step of a stream: few at first, so that the first comes soon; then enough to make hops cheap."""
 
@@ -45,12 +49,14 @@ class TransactionScope:
 
     Its methods are the database's. What it writes is seen by others only after the block; an exception in
     the block, or a cancel, undoes all of it. It belongs to this object, not to a task: `gather` inside is safe.
+    While a savepoint is open, tasks that were not started inside it wait for its end.
     """
 
     _lease: Lease | None = None
     _grant: Grant | None = None
     _savepoints = 0
     _turn = 0
+    _nest: Nest | None = None
 
     def __init__(
         self, db: Database, timeout: float | None, priority: Priority, durability: Any, code: Any, line: int
@@ -109,6 +115,9 @@ class TransactionScope:
         held = holding.get()
         holding.set(() if len(held) == 1 and held[0] is lease else tuple(one for one in held if one is not lease))
         keep = error is None
+        if self._nest is not None:
+            self._db._port.settle([(ticket, None, None) for ticket in self._nest.end()])
+            self._nest = None
         if grant.inbox:
             operation = grant.send("end", lambda: grant.end(lease, keep=keep), NO_LIMIT_S, always=True)
             waits = await operation.waiter
@@ -193,7 +202,8 @@ class TransactionScope:
         """`async with tx.savepoint():` — an exception in the block undoes the block alone."""
         self._active()
         self._savepoints += 1
-        return Savepoint(self, f"millpond_{self._savepoints}")
+        frame = sys._getframe(1)
+        return Savepoint(self, f"millpond_{self._savepoints}", describe(frame.f_code, frame.f_lineno))
 
     def _active(self) -> Engine:
         lease, grant = self._lease, self._grant
@@ -233,6 +243,8 @@ class TransactionScope:
         if grant is None or lease is None or engine is None:
             self._active()
             raise AssertionError("a transaction without a grant is not active")
+        if self._nest is not None:
+            timeout = await self._own_turn(sql, timeout)
         try:
             profile = engine.profiles.get(sql)
         except TypeError:
@@ -251,6 +263,8 @@ class TransactionScope:
         grant, lease = self._grant, self._lease
         assert lease is not None
         assert grant is not None
+        if self._nest is not None:
+            timeout = await self._own_turn(sql, timeout)
 
         def run() -> Any:
             try:
@@ -261,6 +275,57 @@ class TransactionScope:
         if in_thread or grant.busy:
             return await self._in_thread(sql, run, None, timeout)
         return run()
+
+    async def _own_turn(
+        self, sql: str, timeout: float | None, mark: Savepoint | None = None, ends: Savepoint | None = None
+    ) -> float | None:
+        """Wait until no savepoint of another task is open. mark: a savepoint that begins then; ends: one that
+        ends, after those inside it. Returns what is left of the timeout.
+
+        Raises: DeadlineExceeded; what ended the transaction meanwhile.
+        """
+        nest, lease, port = self._nest, self._lease, self._db._port
+        assert nest is not None
+        assert lease is not None
+        chain = inside.get() if ends is None else (ends,)
+        ticket: Ticket | None = None
+        began = monotonic()
+        until = began
+        try:
+            while not nest.may(chain, ticket):
+                waiter = port.waiter()
+                if ticket is None:
+                    until += self._db._seconds(timeout)
+                    ticket = nest.wait(chain, waiter)
+                else:
+                    ticket.waiter = waiter
+                left_s = min(until, lease.granted + self._db._settings.max_lease + LEASE_GRACE_S) - monotonic()
+                if left_s > 0:
+                    await asyncio.wait((waiter,), timeout=left_s)
+                self._active()
+                if left_s <= 0:
+                    raise messages.savepoint_in_the_way(
+                        sql=sql, waited_s=monotonic() - began, opened=nest.top.place, callers="task"
+                    )
+            if mark is not None:
+                nest.enter(mark)
+        finally:
+            if ticket is not None:
+                nest.drop(ticket)
+                self._next_turn()
+        return timeout if ticket is None else max(0.0, until - monotonic())
+
+    def _next_turn(self) -> None:
+        """Something ended: whose turn is it now?"""
+        nest = self._nest
+        if nest is None:
+            return
+        if not nest:
+            self._nest = None
+            return
+        ticket = nest.next()
+        if ticket is not None:
+            self._db._port.settle([(ticket, None, None)])
 
     async def _in_thread(self, sql: str, run: Any, profile: Profile | None, timeout: float | None) -> Any:
         """Let the writer's thread run it, until the timeout or the lease's limit."""
@@ -281,15 +346,33 @@ class TransactionScope:
 
 
 class Savepoint:
-    """A part of a transaction that can be undone by itself."""
+    """A part of a transaction that can be undone by itself.
 
-    def __init__(self, tx: TransactionScope, name: str) -> None:
+    It belongs to the task that entered it, and to those started inside it; others wait for its end.
+    """
+
+    def __init__(self, tx: TransactionScope, name: str, place: str) -> None:
         self._tx = tx
         self._name = name
+        self.place = place
 
     async def __aenter__(self) -> TransactionScope:
-        await self._send("savepoint")
-        return self._tx
+        tx = self._tx
+        tx._active()
+        if tx._nest is None:
+            tx._nest = Nest()
+        elif self in tx._nest:
+            raise errors.ProgrammingError(
+                "this savepoint is open already", hint="Call tx.savepoint() for each block.", applied="no"
+            )
+        await tx._own_turn("SAVEPOINT", None, self)
+        inside.set((*inside.get(), self))
+        try:
+            await self._send("savepoint")
+        except BaseException:
+            self._leave()
+            raise
+        return tx
 
     async def __aexit__(
         self,
@@ -297,10 +380,31 @@ class Savepoint:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        lease = self._tx._lease
-        if error is not None and (lease is None or lease.standing is not LeaseState.ACTIVE):
-            return  # the transaction is gone, and the savepoint with it
-        await self._send("release" if error is None else "rollback_to")
+        tx = self._tx
+        lease = tx._lease
+        try:
+            if error is not None and (lease is None or lease.standing is not LeaseState.ACTIVE):
+                return  # the transaction is gone, and the savepoint with it
+            tx._active()
+            if tx._nest is None or self not in tx._nest:
+                if error is None:
+                    raise over_already(self.place)
+                return
+            try:
+                await tx._own_turn("RELEASE", None, ends=self)
+            except BaseException:
+                await self._send("rollback_to")
+                raise
+            await self._send("release" if error is None else "rollback_to")
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        inside.set(tuple(one for one in inside.get() if one is not self))
+        nest = self._tx._nest
+        if nest is not None:
+            nest.leave(self)
+            self._tx._next_turn()
 
     async def _send(self, step: str) -> None:
         tx = self._tx
@@ -309,10 +413,21 @@ class Savepoint:
         assert lease is not None
         assert grant is not None
         act = getattr(grant, step)
-        if grant.busy:
+        if not grant.busy:
+            act(lease, self._name)
+        elif step == "savepoint":
             await tx._in_thread(step, lambda: act(lease, self._name), None, None)
         else:
-            act(lease, self._name)
+            await grant.send(step, lambda: act(lease, self._name), NO_LIMIT_S, always=True).waiter
+
+
+def over_already(place: str) -> errors.ProgrammingError:
+    """A savepoint's block ends later than that of the one around it."""
+    return errors.ProgrammingError(
+        messages.line(f"the savepoint opened at {place} ended with the one around it"),
+        hint="Wait inside a savepoint for those that were started there.",
+        applied="no",
+    )
 
 
 class SnapshotReader:
