@@ -33,7 +33,7 @@ from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
 from millpond.locations import locate
-from millpond.places import describe
+from millpond.places import closed_at, describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.scheduling.turns import TurnBudget
@@ -113,12 +113,16 @@ class Database(Front):
         engine = self._engine
         if engine is None or engine.standing is not Standing.OPEN:
             return
-        frame = sys._getframe(1)
-        self._closed_at = (describe(frame.f_code, frame.f_lineno), monotonic())
+        loop, port = self._loop, self._port
+        if loop is not None and loop is not get_running_loop():
+            if not loop.is_closed():
+                raise messages.wrong_loop(self._opened_at, id(loop))
+            port = TaskPort(get_running_loop())  # its own loop is gone: nobody else can close it any more
+        self._closed_at = (closed_at(sys._getframe(1)), monotonic())
         self._loop = None
         self._watch.close()
         self._turn_over()
-        await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+        await port.in_thread(lambda: engine.close(self._settings.close_grace_s))
 
     async def __aenter__(self) -> Database:
         await self.open()

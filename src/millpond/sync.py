@@ -31,7 +31,7 @@ from millpond.front import (
 )
 from millpond.guesses import with_guesses
 from millpond.locations import locate
-from millpond.places import describe
+from millpond.places import closed_at, describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.settings import Settings
@@ -83,8 +83,7 @@ class Database(Front):
         engine = self._engine
         if engine is None or engine.standing is not Standing.OPEN:
             return
-        frame = sys._getframe(1)
-        self._closed_at = (describe(frame.f_code, frame.f_lineno), monotonic())
+        self._closed_at = (closed_at(sys._getframe(1)), monotonic())
         with self._inline_lock:
             engine.close(self._settings.close_grace_s)
 
