@@ -11,7 +11,7 @@ from os import PathLike
 from threading import get_ident
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors, messages
 from millpond.callers.tasks import TaskPort, Watch, let_others_run
@@ -37,10 +37,12 @@ from millpond.places import closed_at, describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.scheduling.turns import TurnBudget
-from millpond.scopes import RowStream, Snapshot, TransactionScope
+from millpond.scopes import TransactionScope
 from millpond.settings import Settings
+from millpond.snapshots import Snapshot
 from millpond.statements.profile import Profile
 from millpond.stats import Health, Stats
+from millpond.streams import RowStream
 
 __all__ = ["Database", "Params"]
 
@@ -145,7 +147,7 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
@@ -154,6 +156,8 @@ class Database(Front):
 
         Raises: errors.Error; DeadlineExceeded after `timeout` seconds.
         """
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "fetch_all")
         found = self._try_inline(sql, params, ALL)
         if found is MISS:
             found = await self._queue(sql, params, ALL, timeout, priority)
@@ -161,7 +165,7 @@ class Database(Front):
             await self._next_turn()
         if into is None and self._row_factory is None:
             return found  # type: ignore[no-any-return]  # a list, by its shape
-        return self._shaped(found, into)
+        return self._shaped(found, into, sql)
 
     @overload
     async def fetch_one(
@@ -175,12 +179,14 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first row, or None. What else the statement would find is not looked for."""
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "fetch_one")
         found = self._try_inline(sql, params, ONE)
         if found is MISS:
             found = await self._queue(sql, params, ONE, timeout, priority)
@@ -188,17 +194,19 @@ class Database(Front):
             await self._next_turn()
         if found is None or (into is None and self._row_factory is None):
             return found
-        return self._shaped([found], into)[0]
+        return self._shaped([found], into, sql)[0]
 
     async def fetch_value(
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None:
+            self._given(sql, None, timeout, extra, "fetch_value")
         found = self._try_inline(sql, params, VALUE)
         if found is MISS:
             found = await self._queue(sql, params, VALUE, timeout, priority)
@@ -208,19 +216,29 @@ class Database(Front):
 
     fetch_val = fetch_value
 
+    @overload
+    def iterate(
+        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+    ) -> RowStream[Row]: ...
+    @overload
+    def iterate(
+        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+    ) -> RowStream[T]: ...
     def iterate(
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
-    ) -> RowStream:
+    ) -> RowStream[Any]:
         """Rows one after another, in bounded memory, all of one commit. Leaving the loop early frees the reader.
 
         timeout: seconds for the reader to come, and for each step.
         """
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "iterate")
         self._check_open()
         self._check_params(sql, params)
         frame = sys._getframe(1)
@@ -230,7 +248,7 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         durability: Durability | None = None,
@@ -239,6 +257,8 @@ class Database(Front):
 
         Raises: errors.Error; its `.applied` says whether the write is in the file.
         """
+        if extra:
+            self._given(sql, None, None, extra, "execute")
         result: ExecuteResult = await self._queue(sql, params, RESULT, timeout, priority, durability)
         return result
 
@@ -294,6 +314,7 @@ class Database(Front):
         engine = self._check_open()
         check_function(fn)
         call = FunctionWrite(fn, engine, self._terms(timeout, priority, durability))
+        call.row_factory = self._row_factory
         self._submit(engine, call, "write")
         result: T = await self._answer(engine, call)
         return result
@@ -353,7 +374,7 @@ class Database(Front):
             if progress is not None:
                 port.call(progress, done, pages)
 
-        limit = timeout if timeout is not None else NO_LIMIT_S
+        limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
         try:
             if engine.memory:
                 await self._on_writer(lambda connection: copy_database(connection, path, tell, lambda: wanted), limit)
@@ -490,8 +511,10 @@ class Database(Front):
         except GeneratorExit:
             call.waiter.cancel()  # collected, maybe while this thread holds a lock: nothing may be locked here
             raise
-        except errors.Error:
+        except errors.Error as exc:
             engine.errors += 1
+            if not isinstance(call, WriteCall) or call.reads:
+                exc.applied = None  # whoever raised it could not know that it reads
             raise
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from millpond.errors import ParameterError, ProgrammingError
 from millpond.messages import clip, line, not_applied
 
-__all__ = ["PLAIN", "Adapters", "Converters", "check", "gathered", "not_text"]
+__all__ = ["PLAIN", "Adapters", "Converters", "check", "gathered", "not_text", "several_parameters"]
 
 Stored = int | float | str | bytes | None
 
@@ -67,6 +67,16 @@ def gathered(rows: Any, sql: str) -> list[Any]:
         if row.__class__ not in PLAIN:
             check(row, sql)
     return found
+
+
+def several_parameters(method: str, number: int) -> ParameterError:
+    """The error for `execute(sql, 1, 2)`: the values themselves appear nowhere."""
+    names = ", ".join("abcdefgh"[:number]) + (", ..." if number > len("abcdefgh") else "")
+    return ParameterError(
+        f"{method} takes the parameters of a statement as one sequence, not as {number} arguments",
+        hint=f"Write {method}(sql, ({names})).",
+        applied="no",
+    )
 
 
 def not_text(sql: object) -> ProgrammingError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors
 from millpond.callers.threads import ThreadPort, ThreadWaiter
@@ -108,13 +108,15 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
     ) -> list[Any]:
         """All rows."""
-        return self._shaped(self._fetch(sql, params, ALL, timeout, priority), into)
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "fetch_all")
+        return self._shaped(self._fetch(sql, params, ALL, timeout, priority), into, sql)
 
     @overload
     def fetch_one(
@@ -128,33 +130,52 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first row, or None."""
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "fetch_one")
         found = self._fetch(sql, params, ONE, timeout, priority)
-        return None if found is None else self._shaped([found], into)[0]
+        return None if found is None else self._shaped([found], into, sql)[0]
 
     def fetch_value(
-        self, sql: str, params: Params = None, *, timeout: float | None = None, priority: Priority = Priority.NORMAL
+        self,
+        sql: str,
+        params: Params = None,
+        *extra: Never,
+        timeout: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None:
+            self._given(sql, None, timeout, extra, "fetch_value")
         return self._fetch(sql, params, VALUE, timeout, priority)
 
     fetch_val = fetch_value
 
+    @overload
+    def iterate(
+        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+    ) -> RowStream[Row]: ...
+    @overload
+    def iterate(
+        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+    ) -> RowStream[T]: ...
     def iterate(
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
-    ) -> RowStream:
+    ) -> RowStream[Any]:
         """Rows one after another, in bounded memory, all of one commit."""
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "iterate")
         self._check_open()
         self._check_params(sql, params)
         frame = sys._getframe(1)
@@ -164,12 +185,14 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         durability: Durability | None = None,
     ) -> ExecuteResult:
         """Run one statement. A write is committed, and synced by `durability`, before this returns."""
+        if extra:
+            self._given(sql, None, None, extra, "execute")
         engine = self._check_open()
         self._check_params(sql, params)
         profile = self._profile(sql)
@@ -224,6 +247,7 @@ class Database(Front):
         engine = self._check_open()
         check_function(fn)
         call = FunctionWrite(fn, engine, self._terms(timeout, priority, durability))
+        call.row_factory = self._row_factory
         result: T = self._write(engine, call, "write")
         return result
 
@@ -263,7 +287,7 @@ class Database(Front):
         engine = self._check_open()
         path = locate(target).path
         wanted = True
-        limit = timeout if timeout is not None else NO_LIMIT_S
+        limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
 
         def work(connection: Connection) -> int:
             return copy_database(connection, path, progress, lambda: wanted)
@@ -355,8 +379,10 @@ class Database(Front):
                 if error is not None:
                     waiter.settle(None, error)
             return waiter.result()
-        except errors.Error:
+        except errors.Error as exc:
             engine.errors += 1
+            if not isinstance(call, WriteCall) or call.reads:
+                exc.applied = None
             raise
         except (KeyboardInterrupt, SystemExit):
             engine.cancelled += 1

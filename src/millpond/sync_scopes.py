@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, overload
 
 from millpond import errors, messages
 from millpond.callers.threads import Bound, ThreadWaiter
@@ -18,24 +18,22 @@ from millpond.front import LATE_GRACE_S, PLAIN, gathered, holding, inside
 from millpond.guesses import with_guesses
 from millpond.parameters import check, not_text
 from millpond.places import describe
+from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.scheduling.nest import Nest, Ticket
-from millpond.scopes import (
-    LEASE_GRACE_S,
-    Slices,
-    SnapshotReader,
-    begin_reading,
-    end_reading,
-    over_already,
-    warn_forgotten,
-)
+from millpond.scopes import LEASE_GRACE_S, over_already
+from millpond.snapshots import SnapshotReader, begin_reading, end_reading
 from millpond.statements.profile import Kind, Profile
+from millpond.streams import Slices, drop, warn_forgotten
 
 if TYPE_CHECKING:
     from millpond.engine.sqlite.engine import Engine
     from millpond.sync import Database
 
 __all__ = ["RowStream", "Savepoint", "Snapshot", "TransactionScope"]
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 @with_guesses("a transaction", awaits=False, handle="tx")
@@ -108,38 +106,107 @@ class TransactionScope:
             engine.writer.ring()
             warn_forgotten(engine, "transaction", lease.place)
 
-    def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
+    def execute(
+        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
+    ) -> ExecuteResult:
         """Run one statement, without its rows."""
+        if extra or timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, extra, "execute", priority)
         result: ExecuteResult = self._run(sql, params, RESULT, timeout)
         return result
 
-    def execute_many(self, sql: str, rows: Iterable[Any], *, timeout: float | None = None) -> ExecuteResult:
+    def execute_many(
+        self, sql: str, rows: Iterable[Any], *, timeout: float | None = None, priority: None = None
+    ) -> ExecuteResult:
         """Run one statement once per row of parameters."""
+        if timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, (), "execute_many", priority)
         found = gathered(rows, sql)
         profile = self._profile(sql)
         result: ExecuteResult = self._do(sql, lambda connection: connection.many(profile, found), timeout)
         return result
 
-    def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
+    def execute_script(self, sql: str, *, timeout: float | None = None, priority: None = None) -> None:
         """Run several statements."""
+        if timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, (), "execute_script", priority)
         engine = self._active()
         self._db._check_params(sql, None)
         self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout)
 
-    def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+    @overload
+    def fetch_all(self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...) -> list[Row]: ...
+    @overload
+    def fetch_all(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> list[T]: ...
+    def fetch_all(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Any:
         """All rows."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
         return self._db._shaped(self._run(sql, params, ALL, timeout), into)
 
-    def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+    @overload
+    def fetch_one(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> Row | None: ...
+    @overload
+    def fetch_one(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> T | None: ...
+    def fetch_one(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Any:
         """The first row, or None."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
         found = self._run(sql, params, ONE, timeout)
         return None if found is None else self._db._shaped([found], into)[0]
 
-    def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
+    def fetch_value(
+        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
+    ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
         return self._run(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
+
+    @overload
+    def iterate(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> Iterator[Row]: ...
+    @overload
+    def iterate(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> Iterator[T]: ...
+    def iterate(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Iterator[Any]:
+        """Rows one after another. They are fetched first, so the loop may change what it reads from."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "iterate", priority)
+        self._active()
+        self._db._check_params(sql, params)
+        return self._rows(sql, params, into, timeout)
+
+    def _rows(self, sql: str, params: Any, into: Any, timeout: float | None) -> Iterator[Any]:
+        yield from self.fetch_all(sql, params, into=into, timeout=timeout)
 
     def savepoint(self) -> Savepoint:
         """`with tx.savepoint():` — an exception in the block undoes the block alone."""
@@ -186,6 +253,9 @@ class TransactionScope:
             return self._guarded(sql, lambda: run(engine.writer_connection), seconds)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
+        except errors.ParameterError as exc:
+            engine.translate(exc, sql)
+            raise
         except errors.OperationalError as exc:
             if bound is None or not bound.passed:
                 raise
@@ -319,6 +389,7 @@ class Savepoint:
         tx._guarded(sql.partition(" ")[0], run, tx._db._timeout_s, chain=(self,) if ends else None)
 
 
+@with_guesses("a snapshot", awaits=False, handle="snap")
 class Snapshot(SnapshotReader):
     """Reads of one commit: `with db.snapshot() as snap:`."""
 
@@ -327,6 +398,7 @@ class Snapshot(SnapshotReader):
     def __enter__(self) -> Snapshot:
         db = self._db
         engine = db._check_open()
+        self._begin()
         timeout_s = db._seconds(self._timeout)
         if engine.memory:
             self._take_copy(engine, db._on_writer(lambda connection: connection.db.serialize("main"), self._timeout))
@@ -344,20 +416,79 @@ class Snapshot(SnapshotReader):
     ) -> None:
         self._give_back()
 
-    def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+    @overload
+    def fetch_all(self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...) -> list[Row]: ...
+    @overload
+    def fetch_all(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> list[T]: ...
+    def fetch_all(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Any:
         """All rows."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
         return self._db._shaped(self._query(sql, params, ALL, timeout), into)
 
-    def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+    @overload
+    def fetch_one(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> Row | None: ...
+    @overload
+    def fetch_one(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> T | None: ...
+    def fetch_one(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Any:
         """The first row, or None."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
         found = self._query(sql, params, ONE, timeout)
         return None if found is None else self._db._shaped([found], into)[0]
 
-    def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
+    def fetch_value(
+        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
+    ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
         return self._query(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
+
+    @overload
+    def iterate(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> RowStream[Row]: ...
+    @overload
+    def iterate(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> RowStream[T]: ...
+    def iterate(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> RowStream[Any]:
+        """Rows of the snapshot one after another, in bounded memory."""
+        db = self._db
+        if extra or into is not None or timeout is not None or priority is not None:
+            db._given(sql, into, timeout, extra, "iterate", priority)
+        db._check_params(sql, params)
+        if self._copy is None:
+            self._lane()
+        seconds = timeout if timeout is not None else self._timeout
+        return RowStream(db, sql, params, into, seconds, self._priority, self._place, self)
 
     def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
         db = self._db
@@ -369,32 +500,40 @@ class Snapshot(SnapshotReader):
         return db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
 
 
-class RowStream:
+class RowStream(Generic[R]):
     """Rows one after another: `for row in db.iterate(sql):`. One slice is kept at a time."""
 
     def __init__(
-        self, db: Database, sql: str, params: Any, into: Any, timeout: float | None, priority: Priority, place: str
+        self,
+        db: Database,
+        sql: str,
+        params: Any,
+        into: Any,
+        timeout: float | None,
+        priority: Priority,
+        place: str,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self._db = db
+        self._slices = Slices(sql, params, snapshot)
+        self._place = place
         self._into = into
         self._timeout_s = db._seconds(timeout)
         self._priority = priority
-        self._place = place
-        self._slices = Slices(sql, params)
         self._rows: Iterator[Any] = iter(())
 
-    def __iter__(self) -> RowStream:
+    def __iter__(self) -> RowStream[R]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> R:
         for row in self._rows:
-            return row
+            return row  # type: ignore[no-any-return]  # as `into=` says
         if self._slices.ended:
             raise StopIteration
         rows = self._more()
         self._rows = iter(self._db._shaped(rows, self._into))
         for row in self._rows:
-            return row
+            return row  # type: ignore[no-any-return]  # as `into=` says
         self.close()
         raise StopIteration
 
@@ -404,21 +543,27 @@ class RowStream:
         self._slices.give_back()
 
     def __del__(self) -> None:
-        self._slices.give_back()
+        drop(self._db, self._slices, self._place)
 
     def _more(self) -> list[Any]:
         db, slices = self._db, self._slices
         if slices.profile is None:
             engine = db._check_open()
             profile = slices.profile = db._profile(slices.sql)
-            if not profile.is_read or engine.memory:
+            snapshot = slices.snapshot
+            if snapshot is not None:
+                copied: list[Any] | None = snapshot._stream(engine, slices, profile)
+                if copied is not None:
+                    return copied
+            elif not profile.is_read or engine.memory:
                 slices.ended = True
                 found: list[Any] = db._fetch(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found
-            slices.session = db._session("iterate", self._priority, self._timeout_s, self._place)
+            else:
+                slices.session = db._session("iterate", self._priority, self._timeout_s, self._place)
         session = slices.session
         if session is None or session.given_back:
-            raise db._closed()
+            raise slices.gone(db)
         try:
             return slices.took(db._step(session, slices.sql, slices.next, self._timeout_s))
         except BaseException:

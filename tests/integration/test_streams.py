@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,97 @@ def test_the_twin_says_so_too(tmp_path: Path) -> None:
     closing.join()
     with pytest.raises(DatabaseClosed):
         list(stream)
+
+
+async def test_a_stream_inside_a_block(tmp_path: Path) -> None:
+    db = await filled(tmp_path / "a.db")
+    async with db.transaction() as tx:
+        seen = 0
+        async for row in tx.iterate("SELECT n FROM t WHERE n < :most", {"most": 100}):
+            await tx.execute("DELETE FROM t WHERE n = ?", row)
+            await tx.execute("INSERT INTO t VALUES (-1)")
+            seen += 1
+        assert seen == 100
+        assert [n async for n in tx.iterate("SELECT count(*) FROM t", into=int)] == [ROWS]
+    async with db.snapshot() as snap:
+        assert len([row async for row in snap.iterate("SELECT n FROM t")]) == ROWS
+        streams = [snap.iterate("SELECT n FROM t ORDER BY rowid", into=int) for _ in range(2)]
+        assert [await anext(stream) for stream in streams] == [100, 100]
+        await db.execute("DELETE FROM t")
+        assert len([n async for n in streams[1]]) == ROWS - 1
+        assert len([row async for row in snap.iterate("SELECT n FROM t")]) == ROWS
+        with pytest.raises(millpond.ProgrammingError, match="only reads"):
+            await anext(snap.iterate("DELETE FROM t RETURNING n"))
+    with pytest.raises(millpond.ProgrammingError, match="snapshot is over"):
+        [n async for n in streams[0]]
+    with pytest.raises(millpond.ProgrammingError, match="snapshot is over"):
+        snap.iterate("SELECT 1")
+    assert await db.fetch_value("SELECT count(*) FROM t") == 0
+    await db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert (tmp_path / "a.db-wal").stat().st_size == 0, "no reader is left that pins the log"
+    await db.close()
+
+
+async def test_a_stream_of_a_snapshot_in_memory() -> None:
+    async with Database(":memory:") as db:
+        await db.execute("CREATE TABLE t(n)")
+        await db.execute("INSERT INTO t VALUES (1), (2)")
+        async with db.snapshot() as snap:
+            await db.execute("DELETE FROM t")
+            assert [row[0] async for row in snap.iterate("SELECT n FROM t ORDER BY n")] == [1, 2]
+
+
+def test_streams_inside_a_block_of_the_twin(tmp_path: Path) -> None:
+    with millpond.sync.Database(tmp_path / "a.db") as db:
+        db.execute("CREATE TABLE t(n)")
+        db.execute_many("INSERT INTO t VALUES (?)", [(i,) for i in range(ROWS)])
+        with db.transaction() as tx:
+            for n in tx.iterate("SELECT n FROM t WHERE n < 10", into=int):
+                tx.execute("DELETE FROM t WHERE n = ?", (n,))
+        with db.snapshot() as snap:
+            left = snap.iterate("SELECT n FROM t")
+            next(left)
+            db.execute("DELETE FROM t")
+            assert len(list(snap.iterate("SELECT n FROM t"))) == ROWS - 10
+        with pytest.raises(millpond.ProgrammingError, match="snapshot is over"):
+            list(left)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert (tmp_path / "a.db-wal").stat().st_size == 0, "no reader is left that pins the log"
+
+
+def unread_for(stream: Any, seconds: float) -> None:
+    """As if its last row had been read so long ago."""
+    stream._slices.session.last -= seconds
+
+
+async def test_a_forgotten_stream_is_named_and_one_left_is_not(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db") as db:
+        await db.execute("CREATE TABLE t(n)")
+        await db.execute_many("INSERT INTO t VALUES (?)", [(i,) for i in range(ROWS)])
+        async for _ in db.iterate("SELECT n FROM t"):
+            break
+        assert db.stats().leaks == 0
+        stream = db.iterate("SELECT n FROM t")
+        await anext(stream)
+        unread_for(stream, 61)
+        with pytest.warns(ResourceWarning, match=r"the iterator opened at test_streams\.py:\d+ in .* was forgotten"):
+            del stream
+        assert db.stats().leaks == 1
+        stream = db.iterate("SELECT n FROM t")
+        await anext(stream)
+        unread_for(stream, 61)
+        await stream.aclose()
+        del stream
+        assert db.stats().leaks == 1
+
+
+def test_a_forgotten_stream_of_the_twin_is_named(tmp_path: Path) -> None:
+    with millpond.sync.Database(tmp_path / "a.db") as db:
+        db.execute("CREATE TABLE t(n)")
+        db.execute_many("INSERT INTO t VALUES (?)", [(i,) for i in range(ROWS)])
+        stream = db.iterate("SELECT n FROM t")
+        next(stream)
+        unread_for(stream, 61)
+        with pytest.warns(ResourceWarning, match="the iterator opened at test_streams"):
+            del stream
+        assert db.stats().leaks == 1

@@ -306,6 +306,9 @@ class Engine:
     def translate(self, exc: BaseException, sql: str | None, *, applied: Any = None) -> BaseException:
         """An engine's exception in Millpond's words; Millpond's own, and the caller's, as they are."""
         if isinstance(exc, (errors.Error, KeyboardInterrupt, SystemExit)):
+            if isinstance(exc, errors.ParameterError):  # whoever looks at one value knows nothing of the statement
+                exc.sql = exc.sql or sql
+                exc.applied = exc.applied or applied or messages.not_applied(sql)
             return exc
         try:
             error = translate.translate(
