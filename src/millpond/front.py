@@ -28,7 +28,7 @@ from millpond.events import Observer
 from millpond.into import check_kind, made
 from millpond.locations import locate
 from millpond.parameters import PLAIN, check, gathered, not_text, several_parameters
-from millpond.places import describe
+from millpond.places import caller, describe
 from millpond.ports import Port
 from millpond.scheduling.fair_queue import Priority
 from millpond.scheduling.write_queue import State
@@ -195,7 +195,13 @@ class Front:
         """Raise WouldWaitForItself for a write from inside a transaction of this database."""
         for lease in held:
             if lease.standing is LeaseState.ACTIVE and lease.grant is engine.writer.grant:
-                raise messages.would_wait_for_itself(call=method, opened=lease.place)
+                found, here = caller(sys._getframe(1))
+                raise messages.would_wait_for_itself(
+                    call=found if found and not found.startswith("_") else method,
+                    opened=lease.place,
+                    here=here,
+                    other=None if lease.caller == self._port.caller() else "task",
+                )
 
     def _send(
         self,
@@ -230,7 +236,7 @@ class Front:
             case Kind.EVERYWHERE:
                 call = Everywhere(profile, params, shape, terms, engine.tell_everyone)
             case _:
-                engine.guard_inside(profile, "db")
+                self._guard(engine, profile, "db")
                 raise AssertionError(f"{kind} is refused")
         self._submit(engine, call, "execute" if shape is Shape.RESULT else "fetch_all")
         return call
@@ -328,7 +334,11 @@ class Front:
                 hint="Use fetch_all.",
                 sql=profile.sql,
             )
-        engine.guard_inside(profile, "db")
+        self._guard(engine, profile, "db")
+
+    def _guard(self, engine: Engine, profile: Profile, where: str) -> None:
+        """Raise for what has no place there."""
+        engine.guard_inside(profile, where)
 
 
 def check_priority(priority: object, applied: errors.Applied | None = None) -> None:

@@ -10,13 +10,14 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Never, TypeVar, overload
 
-from millpond import assembly, errors
+from millpond import assembly, errors, messages
 from millpond.callers.threads import ThreadPort, ThreadWaiter
 from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.copying import copy_database
 from millpond.engine.sqlite.engine import Engine, Standing
+from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
 from millpond.events import Observer
@@ -357,12 +358,30 @@ class Database(Front):
                 except errors.NoSuchTable:
                     if not engine.has_temporaries:
                         raise
-        except errors.Error:
+        except errors.Error as exc:
             engine.errors += 1
+            messages.for_threads(exc)
             raise
         question = Question(sql, lambda on: engine.profile_on(on, sql), self._terms(None, Priority.NORMAL, None))
         found: Profile = self._write(engine, question, "profile")
         return found
+
+    def _closed(self) -> errors.Error:
+        return messages.for_threads(super()._closed())
+
+    def _not_for_itself(self, engine: Engine, held: tuple[Lease, ...], method: str) -> None:
+        try:
+            super()._not_for_itself(engine, held, method)
+        except errors.Error as exc:
+            messages.for_threads(exc)
+            raise
+
+    def _guard(self, engine: Engine, profile: Profile, where: str) -> None:
+        try:
+            super()._guard(engine, profile, where)
+        except errors.Error as exc:
+            messages.for_threads(exc)
+            raise
 
     def _write(self, engine: Engine, call: WriteCall, method: str) -> Any:
         """Queue a job for the writer and wait for its answer."""
@@ -381,6 +400,7 @@ class Database(Front):
             return waiter.result()
         except errors.Error as exc:
             engine.errors += 1
+            messages.for_threads(exc)
             if not isinstance(call, WriteCall) or call.reads:
                 exc.applied = None
             raise

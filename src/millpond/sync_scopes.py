@@ -219,7 +219,11 @@ class TransactionScope:
         lease, grant, engine = self._lease, self._grant, self._db._engine
         if lease is None or engine is None:
             raise errors.ProgrammingError("this transaction was not begun", hint="with db.transaction() as tx: ...")
-        (grant or lease.grant or _never()).check(lease)
+        try:
+            (grant or lease.grant or _never()).check(lease)
+        except errors.Error as exc:
+            messages.for_threads(exc)
+            raise
         if grant is None:
             raise errors.ProgrammingError(
                 f"the transaction opened at {lease.place} is over", hint="Use `tx` only inside its `with` block."
@@ -235,7 +239,7 @@ class TransactionScope:
             found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql))
             profile = found
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
-            engine.guard_inside(profile, "tx")
+            self._db._guard(engine, profile, "tx")
         return profile
 
     def _run(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
@@ -256,8 +260,9 @@ class TransactionScope:
         except errors.ParameterError as exc:
             engine.translate(exc, sql)
             raise
-        except errors.OperationalError as exc:
-            if bound is None or not bound.passed:
+        except errors.Error as exc:
+            if bound is None or not bound.passed or not isinstance(exc, errors.OperationalError):
+                messages.for_threads(exc)
                 raise
             engine.deadlines_missed += 1
             raise messages.deadline_exceeded(
