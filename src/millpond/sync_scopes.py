@@ -232,10 +232,13 @@ class TransactionScope:
 
     def _profile(self, sql: str) -> Profile:
         engine = self._active()
-        if not isinstance(sql, str):
-            raise not_text(sql)
-        profile = engine.profiles.get(sql)
+        try:
+            profile = engine.profiles.get(sql)
+        except TypeError:
+            raise not_text(sql) from None
         if profile is None or profile.stale:
+            if not isinstance(sql, str):
+                raise not_text(sql)
             found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql))
             profile = found
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
@@ -250,11 +253,18 @@ class TransactionScope:
 
     def _do(self, sql: str, work: Callable[[Connection], Any], timeout: float | None = None) -> Any:
         engine = self._active()
+        lease, grant = self._lease, self._grant
+        assert lease is not None
+        assert grant is not None
         seconds = self._db._seconds(timeout)
         bound = None if timeout is None else Bound(seconds)
         run = work if bound is None else bound.around(work)
         try:
-            return self._guarded(sql, lambda: run(engine.writer_connection), seconds)
+            # Looked at under the grant's lock, under which savepoints begin.
+            found = grant.guarded(lease, sql, lambda: run(engine.writer_connection) if self._nest is None else MISS)
+            if found is MISS:
+                return self._guarded(sql, lambda: run(engine.writer_connection), seconds)
+            return found
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
         except errors.ParameterError as exc:
