@@ -356,4 +356,6 @@ def leave(_connection: Connection) -> None:
 def check_function(fn: object) -> None:
     """`write` takes a function. Raises: ProgrammingError."""
     if not isinstance(fn, Callable):  # type: ignore[arg-type]  # an abstract class of collections.abc
-        raise errors.ProgrammingError(f"write takes a function of one argument (tx), not {type(fn).__name__}")
+        raise errors.ProgrammingError(
+            f"write takes a function of one argument (tx), not {type(fn).__name__}", applied="no"
+        )

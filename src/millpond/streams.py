@@ -43,6 +43,7 @@ class Slices:
         self._cursor: Any = None
         self._row: type[Row] | None = None
         self._size = FIRST_SLICE
+        self._busy = False
 
     def next(self, connection: Connection) -> tuple[list[Any], bool]:
         """In the lane: the next rows, and whether they are the last."""
@@ -54,6 +55,17 @@ class Slices:
         found = connection.converted(self.profile, list(islice(self._cursor, self._size)))
         assert self._row is not None
         return list(map(self._row, found)), len(found) < self._size
+
+    def __enter__(self) -> None:
+        """One caller at a time: two would share the rows at random."""
+        if self._busy:
+            raise errors.ProgrammingError(
+                "this stream is being read by another caller", hint="Give each its own: db.iterate(...)."
+            )
+        self._busy = True
+
+    def __exit__(self, *_: object) -> None:
+        self._busy = False
 
     def took(self, answer: tuple[list[Any], bool]) -> list[Any]:
         """In the caller: note what came."""
@@ -134,7 +146,9 @@ class RowStream(Generic[R]):
             return row  # type: ignore[no-any-return]  # as `into=` says
         if self._slices.ended:
             raise StopAsyncIteration
-        self._rows = iter(self._db._shaped(await self._more(), self._into))
+        with self._slices:
+            rows = await self._more()
+        self._rows = iter(self._db._shaped(rows, self._into, self._slices.sql))
         for row in self._rows:
             return row  # type: ignore[no-any-return]  # as `into=` says
         await self.aclose()
@@ -152,7 +166,7 @@ class RowStream(Generic[R]):
         db, slices = self._db, self._slices
         if slices.profile is None:
             engine = db._check_open()
-            profile = slices.profile = await db._profile(slices.sql)
+            profile = await db._profile(slices.sql)
             snapshot = slices.snapshot
             if snapshot is not None:
                 copied: list[Any] | None = snapshot._stream(engine, slices, profile)
@@ -164,6 +178,7 @@ class RowStream(Generic[R]):
                 return found
             else:
                 slices.session = await db._session("iterate", self._priority, self._timeout_s, self._place)
+            slices.profile = profile  # not before: who was cancelled until here begins anew
         session = slices.session
         if session is None or session.given_back:
             raise slices.gone(db)

@@ -545,8 +545,9 @@ class RowStream(Generic[R]):
             return row  # type: ignore[no-any-return]  # as `into=` says
         if self._slices.ended:
             raise StopIteration
-        rows = self._more()
-        self._rows = iter(self._db._shaped(rows, self._into))
+        with self._slices:
+            rows = self._more()
+        self._rows = iter(self._db._shaped(rows, self._into, self._slices.sql))
         for row in self._rows:
             return row  # type: ignore[no-any-return]  # as `into=` says
         self.close()
@@ -564,7 +565,7 @@ class RowStream(Generic[R]):
         db, slices = self._db, self._slices
         if slices.profile is None:
             engine = db._check_open()
-            profile = slices.profile = db._profile(slices.sql)
+            profile = db._profile(slices.sql)
             snapshot = slices.snapshot
             if snapshot is not None:
                 copied: list[Any] | None = snapshot._stream(engine, slices, profile)
@@ -576,6 +577,7 @@ class RowStream(Generic[R]):
                 return found
             else:
                 slices.session = db._session("iterate", self._priority, self._timeout_s, self._place)
+            slices.profile = profile  # not before: who was cancelled until here begins anew
         session = slices.session
         if session is None or session.given_back:
             raise slices.gone(db)

@@ -175,3 +175,24 @@ def test_a_forgotten_stream_of_the_twin_is_named(tmp_path: Path) -> None:
         with pytest.warns(ResourceWarning, match="the iterator opened at test_streams"):
             del stream
         assert db.stats().leaks == 1
+
+
+async def test_a_stream_has_one_reader_at_a_time(tmp_path: Path) -> None:
+    db = await filled(tmp_path / "a.db")
+    stream = db.iterate("SELECT n FROM t ORDER BY n", into=int)
+    first, second = await asyncio.gather(anext(stream), anext(stream), return_exceptions=True)
+    assert first == 0
+    assert isinstance(second, millpond.ProgrammingError)
+    assert [n async for n in stream] == list(range(1, ROWS))
+    await db.close()
+
+
+async def test_a_stream_whose_beginning_was_cancelled_begins_anew(tmp_path: Path) -> None:
+    db = await filled(tmp_path / "a.db")
+    stream = db.iterate("SELECT n FROM t ORDER BY n", into=int)
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert [n async for n in stream] == list(range(ROWS))
+    await db.close()
