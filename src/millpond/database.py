@@ -11,7 +11,7 @@ from os import PathLike
 from threading import get_ident
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors, messages
 from millpond.callers.tasks import TaskPort, Watch, let_others_run
@@ -34,14 +34,16 @@ from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
 from millpond.locations import locate
-from millpond.places import describe
+from millpond.places import closed_at, describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.scheduling.turns import TurnBudget
-from millpond.scopes import RowStream, Snapshot, TransactionScope
+from millpond.scopes import TransactionScope
 from millpond.settings import Settings
+from millpond.snapshots import Snapshot
 from millpond.statements.profile import Profile
 from millpond.stats import Health, Stats
+from millpond.streams import RowStream
 
 __all__ = ["Database", "Params"]
 
@@ -119,12 +121,16 @@ class Database(Front):
         engine = self._engine
         if engine is None or engine.standing is not Standing.OPEN:
             return
-        frame = sys._getframe(1)
-        self._closed_at = (describe(frame.f_code, frame.f_lineno), monotonic())
+        loop, port = self._loop, self._port
+        if loop is not None and loop is not get_running_loop():
+            if not loop.is_closed():
+                raise messages.wrong_loop(self._opened_at, id(loop))
+            port = TaskPort(get_running_loop())  # its own loop is gone: nobody else can close it any more
+        self._closed_at = (closed_at(sys._getframe(1)), monotonic())
         self._loop = None
         self._watch.close()
         self._turn_over()
-        await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+        await port.in_thread(lambda: engine.close(self._settings.close_grace_s))
 
     async def __aenter__(self) -> Database:
         await self.open()
@@ -161,7 +167,7 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
@@ -171,6 +177,8 @@ class Database(Front):
 
         Raises: errors.Error; DeadlineExceeded after `timeout` seconds.
         """
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "fetch_all")
         found = self._try_inline(sql, params, ALL, cache)
         if found is MISS:
             found = await self._queue(sql, params, ALL, timeout, priority, cache=cache)
@@ -178,7 +186,7 @@ class Database(Front):
             await self._next_turn()
         if into is None and self._row_factory is None:
             return found  # type: ignore[no-any-return]  # a list, by its shape
-        return self._shaped(found, into)
+        return self._shaped(found, into, sql)
 
     @overload
     async def fetch_one(
@@ -206,13 +214,15 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         cache: bool = True,
     ) -> Any:
         """The first row, or None. What else the statement would find is not looked for."""
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "fetch_one")
         found = self._try_inline(sql, params, ONE, cache)
         if found is MISS:
             found = await self._queue(sql, params, ONE, timeout, priority, cache=cache)
@@ -220,18 +230,20 @@ class Database(Front):
             await self._next_turn()
         if found is None or (into is None and self._row_factory is None):
             return found
-        return self._shaped([found], into)[0]
+        return self._shaped([found], into, sql)[0]
 
     async def fetch_value(
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         cache: bool = True,
     ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None:
+            self._given(sql, None, timeout, extra, "fetch_value")
         found = self._try_inline(sql, params, VALUE, cache)
         if found is MISS:
             found = await self._queue(sql, params, VALUE, timeout, priority, cache=cache)
@@ -241,19 +253,29 @@ class Database(Front):
 
     fetch_val = fetch_value
 
+    @overload
+    def iterate(
+        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+    ) -> RowStream[Row]: ...
+    @overload
+    def iterate(
+        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+    ) -> RowStream[T]: ...
     def iterate(
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
-    ) -> RowStream:
+    ) -> RowStream[Any]:
         """Rows one after another, in bounded memory, all of one commit. Leaving the loop early frees the reader.
 
         timeout: seconds for the reader to come, and for each step.
         """
+        if extra or into is not None or timeout is not None:
+            self._given(sql, into, timeout, extra, "iterate")
         self._check_open()
         self._check_params(sql, params)
         frame = sys._getframe(1)
@@ -263,7 +285,7 @@ class Database(Front):
         self,
         sql: str,
         params: Params = None,
-        *,
+        *extra: Never,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         durability: Durability | None = None,
@@ -272,6 +294,8 @@ class Database(Front):
 
         Raises: errors.Error; its `.applied` says whether the write is in the file.
         """
+        if extra:
+            self._given(sql, None, None, extra, "execute")
         result: ExecuteResult = await self._queue(sql, params, RESULT, timeout, priority, durability)
         return result
 
@@ -286,6 +310,7 @@ class Database(Front):
     ) -> ExecuteResult:
         """Run one statement once per row of parameters, all or none. rows: any iterable, also asynchronous."""
         engine = self._check_open()
+        self._check_params(sql, None)
         found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
         profile = await self._profile(sql)
         self._profile_for_many(engine, profile)
@@ -305,6 +330,7 @@ class Database(Front):
     ) -> None:
         """Run several statements, all or none."""
         engine = self._check_open()
+        self._check_params(sql, None)
         call = ScriptWrite(sql, engine.script_on, self._terms(timeout, priority, durability))
         await self._write(engine, call, "execute_script")
 
@@ -325,6 +351,7 @@ class Database(Front):
         engine = self._check_open()
         check_function(fn)
         call = FunctionWrite(fn, engine, self._terms(timeout, priority, durability))
+        call.row_factory = self._row_factory
         self._submit(engine, call, "write")
         result: T = await self._answer(engine, call)
         return result
@@ -384,7 +411,7 @@ class Database(Front):
             if progress is not None:
                 port.call(progress, done, pages)
 
-        limit = timeout if timeout is not None else NO_LIMIT_S
+        limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
         try:
             if engine.memory:
                 await self._on_writer(lambda connection: copy_database(connection, path, tell, lambda: wanted), limit)
@@ -427,7 +454,10 @@ class Database(Front):
         loop = self._loop
         if loop is None or get_ident() != self._thread or not self._inline_on:
             return MISS  # another loop of this thread does no harm here: nothing is waited for
-        profile = self._profile_of(sql)
+        try:
+            profile = self._profile_of(sql)
+        except TypeError:
+            return MISS  # no text: the long way says so
         if profile is None or profile.stale or params.__class__ not in PLAIN:
             return MISS
         cache = self._cache
@@ -540,8 +570,10 @@ class Database(Front):
         except GeneratorExit:
             call.waiter.cancel()  # collected, maybe while this thread holds a lock: nothing may be locked here
             raise
-        except errors.Error:
+        except errors.Error as exc:
             engine.errors += 1
+            if not isinstance(call, WriteCall) or call.reads:
+                exc.applied = None  # whoever raised it could not know that it reads
             raise
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from os import PathLike
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from millpond import assembly, errors, messages
 from millpond.engine.sqlite.calls import (
@@ -25,28 +25,27 @@ from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.grant import Lease, LeaseState, Operation
 from millpond.engine.sqlite.lanes import Session, Step
 from millpond.events import Observer
-from millpond.into import maker
+from millpond.into import check_kind, made
 from millpond.locations import locate
-from millpond.parameters import check
-from millpond.places import describe
+from millpond.parameters import PLAIN, check, gathered, not_text, several_parameters
+from millpond.places import caller, describe
 from millpond.ports import Port
 from millpond.scheduling.fair_queue import Priority
 from millpond.settings import Settings
 from millpond.statements.cost import Lane
 from millpond.statements.profile import Kind, Profile
 
-__all__ = ["PLAIN", "Durability", "Front", "Waiting", "gathered", "holding"]
+__all__ = ["PLAIN", "Durability", "Front", "Waiting", "gathered", "holding", "inside"]
 
 Durability = Literal["full", "normal"]
 Waiting = ReadCall | WriteCall | Session | Step | Operation
 
-PLAIN: Final = frozenset({tuple, list, dict, type(None)})
-"""Parameters of these types need no further look."""
-
-_PRIORITIES = frozenset(Priority)
 NO_LIMIT_S = 86_400.0
 LATE_GRACE_S = 1.0
 """A write that runs at its deadline gets this long to be decided: a known outcome is worth the wait."""
+
+inside: ContextVar[tuple[Any, ...]] = ContextVar("inside", default=())
+"""The savepoints that this task, or the one that started it, is inside of; the innermost last."""
 
 holding: ContextVar[tuple[Lease, ...]] = ContextVar("holding", default=())
 """The transactions that this task, or the one that started it, is inside of."""
@@ -66,6 +65,7 @@ class Front:
         self._engine: Engine | None = None
         self._location = locate(where)
         self._settings = assembly.settings_from(settings)
+        check_kind(row_factory, "row_factory")
         self._row_factory = row_factory
         self._observers = tuple(observers)
         self._closed_at: tuple[str, float] | None = None
@@ -111,46 +111,96 @@ class Front:
 
     def _check_params(self, sql: Any, params: Any) -> None:
         if not isinstance(sql, str):
-            raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
+            raise not_text(sql)
         if params.__class__ not in PLAIN:
             check(params, sql)
 
-    def _seconds(self, timeout: float | None) -> float:
+    def _seconds(self, timeout: float | None, sql: str | None = None) -> float:
         if timeout is None:
             return self._timeout_s
         given: Any = timeout
         if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
-            raise errors.ProgrammingError(f"timeout={timeout!r}: seconds, a number not below 0")
+            raise errors.ProgrammingError(
+                messages.line(f"timeout={timeout!r}: seconds, a number not below 0"),
+                sql=sql if isinstance(sql, str) else None,
+                applied=messages.not_applied(sql) if isinstance(sql, str) else None,
+            )
         return float(timeout)
 
-    def _terms(self, timeout: float | None, priority: Priority, durability: str | None) -> Terms:
-        """A write's terms, its caller being this one. Raises: ProgrammingError for what is none."""
+    def _terms(self, timeout: float | None, priority: Priority, durability: str | None, sql: str = "the call") -> Terms:
+        """A write's terms, its caller being this one. Raises: ProgrammingError for what is none; DeadlineExceeded."""
         if durability is None:
             full = self._full
         elif durability in ("full", "normal"):
             full = durability == "full"
         else:
-            raise errors.ProgrammingError(f"durability={durability!r}: 'full' or 'normal'")
-        if priority not in _PRIORITIES:
-            raise errors.ProgrammingError(f"priority={priority!r}: one of Priority.HIGH, NORMAL, LOW, BATCH")
-        timeout_s = self._timeout_s if timeout is None else self._seconds(timeout)
+            raise errors.ProgrammingError(messages.line(f"durability={durability!r}: 'full' or 'normal'"), applied="no")
+        if priority.__class__ is not Priority:
+            check_priority(priority, "no")
+        timeout_s = self._timeout_s
+        if timeout is not None:
+            timeout_s = self._seconds(timeout, sql)
+            if not timeout_s:
+                raise self._no_time(sql)
         port = self._port
         return (port.waiter(), port.caller(), priority, monotonic() + timeout_s, timeout_s, full)
 
-    def _shaped(self, found: list[Any], into: Any) -> list[Any]:
-        """Rows as the caller wants them."""
+    def _shaped(self, found: list[Any], into: Any, sql: Any = None) -> list[Any]:
+        """Rows as the caller wants them. sql: what found them; a write is in the file, whatever comes of its rows."""
         kind = into if into is not None else self._row_factory
         if not found or kind is None:
             return found
-        if isinstance(kind, type):
-            return list(map(maker(kind, found[0].keys()), found))
-        return list(map(kind, found))
+        try:
+            return made(found, kind)
+        except errors.DataError as exc:
+            exc.sql = exc.sql or sql
+            engine = self._engine
+            profile = engine.profiles.get(sql) if engine is not None else None
+            if profile is not None and not profile.is_read:
+                exc.applied = "yes"
+            raise
+
+    def _given(
+        self, sql: Any, into: Any, timeout: float | None, extra: tuple[Any, ...], method: str, priority: Any = None
+    ) -> None:
+        """Refuse what was wrongly given to a call. Only asked where anything but sql and params was given.
+
+        priority: given to a statement of a block, which has one for all. Raises: ProgrammingError; DeadlineExceeded
+        for a timeout of 0.
+        """
+        if extra:
+            raise several_parameters(method, 1 + len(extra))
+        if priority is not None:
+            raise errors.ProgrammingError(
+                f"{method} inside a block takes no priority=: a transaction or snapshot has one, its own",
+                hint="Give it where the block begins: db.transaction(priority=...), db.snapshot(priority=...).",
+                applied="no",
+            )
+        if into is not None:
+            check_kind(into, "into")
+        if timeout is not None and not self._seconds(timeout, sql):
+            raise self._no_time(sql)
+
+    def _no_time(self, sql: Any) -> errors.DeadlineExceeded:
+        engine = self._engine
+        if engine is not None:
+            engine.deadlines_missed += 1
+        sql = sql if isinstance(sql, str) else "the statement"
+        return messages.deadline_exceeded(
+            sql=sql, timeout_s=0.0, queue_s=0.0, lock_s=0.0, running_s=0.0, applied=messages.not_applied(sql)
+        )
 
     def _not_for_itself(self, engine: Engine, held: tuple[Lease, ...], method: str) -> None:
         """Raise WouldWaitForItself for a write from inside a transaction of this database."""
         for lease in held:
             if lease.standing is LeaseState.ACTIVE and lease.grant is engine.writer.grant:
-                raise messages.would_wait_for_itself(call=method, opened=lease.place)
+                found, here = caller(sys._getframe(1))
+                raise messages.would_wait_for_itself(
+                    call=found if found and not found.startswith("_") else method,
+                    opened=lease.place,
+                    here=here,
+                    other=None if lease.caller == self._port.caller() else "task",
+                )
 
     def _send(
         self,
@@ -165,8 +215,13 @@ class Front:
         """Queue a statement where it belongs. Raises: what may not be run this way; Overloaded."""
         kind = profile.kind
         if profile.is_read and not engine.memory and not profile.temporary:
-            return self._send_read(engine, profile, params, shape, self._seconds(timeout), priority)
-        terms = self._terms(timeout, priority, durability)
+            timeout_s = self._timeout_s
+            if timeout is not None:
+                timeout_s = self._seconds(timeout, profile.sql)
+                if not timeout_s:
+                    raise self._no_time(profile.sql)
+            return self._send_read(engine, profile, params, shape, timeout_s, priority)
+        terms = self._terms(timeout, priority, durability, profile.sql)
         call: WriteCall
         match kind:
             case Kind.READ:
@@ -180,7 +235,7 @@ class Front:
             case Kind.EVERYWHERE:
                 call = Everywhere(profile, params, shape, terms, engine.tell_everyone)
             case _:
-                engine.guard_inside(profile, "db")
+                self._guard(engine, profile, "db")
                 raise AssertionError(f"{kind} is refused")
         self._submit(engine, call, "execute" if shape is Shape.RESULT else "fetch_all")
         return call
@@ -189,6 +244,8 @@ class Front:
         self, engine: Engine, profile: Profile, params: Any, shape: Shape, timeout_s: float, priority: Priority
     ) -> ReadCall:
         assert engine.lanes is not None
+        if priority.__class__ is not Priority:
+            check_priority(priority)
         now = monotonic()
         call = ReadCall(
             self._port.waiter(), profile, params, shape, deadline=now + timeout_s, priority=priority,
@@ -219,6 +276,10 @@ class Front:
     def _ask_session(self, engine: Engine, what: str, priority: Priority, timeout_s: float, place: str) -> Session:
         """Queue for a lane of one's own."""
         assert engine.lanes is not None
+        if priority.__class__ is not Priority:
+            check_priority(priority)
+        if not timeout_s:
+            raise self._no_time(what)
         now = monotonic()
         session = Session(
             self._port.waiter(), what, place, deadline=now + timeout_s, priority=priority,
@@ -247,6 +308,8 @@ class Front:
         """A call's deadline has passed: its error, or None where its outcome is worth another LATE_GRACE_S."""
         if not isinstance(call, WriteCall):
             error = engine.late(call, call.timeout_s, running=False)
+            if isinstance(call, Operation):
+                error.applied = messages.not_applied(call.sql)
             self._give_up(engine, call)
             return error
         if engine.writer.cancel(call):
@@ -270,22 +333,19 @@ class Front:
                 hint="Use fetch_all.",
                 sql=profile.sql,
             )
-        engine.guard_inside(profile, "db")
+        self._guard(engine, profile, "db")
+
+    def _guard(self, engine: Engine, profile: Profile, where: str) -> None:
+        """Raise for what has no place there."""
+        engine.guard_inside(profile, where)
 
 
-def gathered(rows: Any, sql: str) -> list[Any]:
-    """Rows of parameters as a list, each looked at. Raises: ParameterError."""
-    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
-        raise errors.ParameterError(
-            f"execute_many takes an iterable of rows, not {type(rows).__name__}",
-            hint="Write [(1, 'a'), (2, 'b')].",
-            sql=sql,
+def check_priority(priority: object, applied: errors.Applied | None = None) -> None:
+    """Raise ProgrammingError for what is none; a number of one is taken."""
+    if not isinstance(priority, int) or priority not in range(len(Priority)):
+        raise errors.ProgrammingError(
+            messages.line(f"priority={priority!r}: one of Priority.HIGH, NORMAL, LOW, BATCH"), applied=applied
         )
-    found = list(rows)
-    for row in found:
-        if row.__class__ not in PLAIN:
-            check(row, sql)
-    return found
 
 
 def leave(_connection: Connection) -> None:
@@ -295,4 +355,6 @@ def leave(_connection: Connection) -> None:
 def check_function(fn: object) -> None:
     """`write` takes a function. Raises: ProgrammingError."""
     if not isinstance(fn, Callable):  # type: ignore[arg-type]  # an abstract class of collections.abc
-        raise errors.ProgrammingError(f"write takes a function of one argument (tx), not {type(fn).__name__}")
+        raise errors.ProgrammingError(
+            f"write takes a function of one argument (tx), not {type(fn).__name__}", applied="no"
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 __all__ = ["instead_of", "with_guesses"]
 
+_METHOD = re.compile(r"\bdb\.(\w+)\(")
 _ROWS = "rows = {await}db.fetch_all(sql, params)"
 _ROW = "row = {await}db.fetch_one(sql, params)"
 _VALUE = "value = {await}db.fetch_value(sql, params)"
@@ -68,7 +70,10 @@ def with_guesses(kind: str, *, awaits: bool, handle: str = "db") -> Callable[[C]
     def add(cls: C) -> C:
         for name in _GUESSES:
             if not hasattr(cls, name):
-                text = instead_of(name, kind, awaits=awaits).replace("db.", f"{handle}.")
+                text = _METHOD.sub(
+                    lambda found: f"{handle}.{found[1]}(" if hasattr(cls, found[1]) else found[0],
+                    instead_of(name, kind, awaits=awaits),
+                )
                 setattr(cls, name, _Guess(text))
         setattr(cls, "__dir__", _names_that_are)  # noqa: B010  # mypy takes it for a mistake
         return cls

@@ -16,13 +16,13 @@ import uuid
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Final, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
-from millpond.errors import DataError
+from millpond.errors import DataError, ProgrammingError
 from millpond.messages import line
 from millpond.rows import Row, row_type
 
-__all__ = ["maker"]
+__all__ = ["check_kind", "made", "maker"]
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
@@ -56,6 +56,33 @@ def maker(into: type[T], names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], 
     else:
         made = _constructed(into, names)
     return cast("Callable[[tuple[Any, ...]], T]", made)
+
+
+def made(found: list[Any], kind: Any) -> list[Any]:
+    """Rows as a type, or as a function of a row, makes them. Raises: DataError; what the function raises."""
+    if not found:
+        return found
+    if isinstance(kind, type):
+        return list(map(maker(kind, found[0].keys()), found))
+    return list(map(kind, found))
+
+
+def check_kind(kind: Any, what: str) -> None:
+    """Refuse what rows cannot be made into. what: the argument's name. Raises: ProgrammingError."""
+    if isinstance(kind, type) or kind is None:
+        return
+    if get_origin(kind) is None and not hasattr(kind, "__supertype__") and callable(kind):
+        return
+    shown = f"{kind!r}" if isinstance(kind, _SHOWN) else type(kind).__name__
+    raise ProgrammingError(
+        line(f"{what}={shown} is no class that rows can be made into"),
+        hint="Give a dataclass, NamedTuple, TypedDict, attrs, msgspec or pydantic class, or a scalar type: not its "
+        'name in quotes, and neither list[...] nor "X | None", which fetch_all and fetch_one add by themselves.',
+        applied="no",
+    )
+
+
+_SHOWN: Final = (int, float, str, types.GenericAlias, types.UnionType)
 
 
 class _Field(NamedTuple):

@@ -38,20 +38,25 @@ def locate(where: str | PathLike[str]) -> Location:
         raise ProgrammingError("the name of the database is empty", hint='For a database in memory write ":memory:".')
     if text == ":memory:":
         return Location(text, text, memory=True)
-    if "\0" in text:
-        raise ProgrammingError("the name of the database holds a NUL character")
+    _printable(text)
     if text.startswith("file:"):
         raise NotSupportedError("SQLite's own file: URIs are not taken", hint="Give the path, or sqlite:///path.")
     if "://" in text:
         text = _from_url(text)
         if text == ":memory:":
             return Location(text, text, memory=True)
+    elif text.partition(":")[0] in _SQLITE_SCHEMES and ":" in text:
+        scheme, _, rest = text.partition(":")
+        raise ProgrammingError(
+            f"{scheme}: wants slashes: three before a relative path, four before an absolute one",
+            hint=f"Write {scheme}:///{rest.lstrip('/') or 'bot.db'}, or the path alone.",
+        )
     path = os.path.abspath(text)
     return Location(path, os.path.basename(path) or path)
 
 
 def _from_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(url, allow_fragments=False)  # a file's name may hold a #
     if parts.scheme not in _SQLITE_SCHEMES:
         raise NotSupportedError(
             f"{parts.scheme}:// is not a database that this version opens", hint="Give a path, or sqlite:///bot.db."
@@ -63,4 +68,13 @@ def _from_url(url: str) -> str:
     if parts.query:
         raise NotSupportedError("options in the URL are not taken", hint="Give Settings(...) instead.")
     path = unquote(parts.path.removeprefix("/"))
+    _printable(path)
     return path or ":memory:"
+
+
+def _printable(name: str) -> None:
+    """Raise ProgrammingError for control characters: nobody means them, and a URL would lose them silently."""
+    found = next((c for c in name if ord(c) < 32 or ord(c) == 127), None)
+    if found is not None:
+        what = "a NUL character" if found == "\0" else f"a control character ({found!r})"
+        raise ProgrammingError(f"the name of the database holds {what}")

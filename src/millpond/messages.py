@@ -9,6 +9,7 @@ from millpond.errors import (
     DatabaseClosed,
     DeadlineExceeded,
     EngineConflict,
+    Error,
     ForeignKeyViolation,
     Forked,
     Holder,
@@ -28,13 +29,16 @@ __all__ = [
     "deadline_exceeded",
     "deferred_violation",
     "engine_conflict",
+    "for_threads",
     "forked",
     "headed",
     "lease_expired",
     "line",
     "lock_timeout",
     "missing_extra",
+    "not_applied",
     "overloaded",
+    "savepoint_in_the_way",
     "shorten",
     "transaction_control",
     "transaction_lost",
@@ -61,6 +65,13 @@ _COMMENTS_AND_LITERALS = re.compile(
     re.DOTALL,
 )
 
+_READS = re.compile(r"(select|values|explain|pragma)\b", re.IGNORECASE)
+
+_ASYNC = re.compile(r"\bawait (?=\w+\.)|\basync (?=(?:with|for)\b)")
+_OF_A_BLOCK = frozenset(
+    {"execute", "execute_many", "execute_script", "fetch_all", "fetch_one", "fetch_value", "fetch_val", "iterate"}
+)
+
 _NOT_APPLIED = "Not applied; safe to retry."
 _SHORTER = "Do the slow call before `async with db.transaction()`, or use `await db.write(fn)`."
 
@@ -70,6 +81,13 @@ def clip(sql: str, length: int = SQL_LENGTH) -> str:
     bare = _COMMENTS_AND_LITERALS.sub(_without_data, sql[:LOOKED_AT])
     text = _one_line(bare)
     return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+
+
+def not_applied(sql: str | None) -> Applied | None:
+    """The outcome of what failed before it ran: "no", but for statements that certainly read."""
+    if sql is None or _READS.match(clip(sql)):
+        return None
+    return "no"
 
 
 def shorten(name: str, length: int) -> str:
@@ -178,6 +196,16 @@ def deadline_exceeded(
     )  # fmt: skip
 
 
+def savepoint_in_the_way(*, sql: str, waited_s: float, opened: str, callers: str) -> DeadlineExceeded:
+    """A statement of a transaction waited for another caller's savepoint. callers: "task" or "thread"."""
+    return DeadlineExceeded(
+        headed(sql, f" waited {waited_s:.2f} s for the savepoint opened at {shorten(opened, PLACE_LENGTH)}"),
+        detail=f"another {callers} is inside it, and would undo this statement if it failed. {_NOT_APPLIED}",
+        hint=f"Wait for no other {callers} inside a savepoint, unless it was started there.",
+        sql=sql, waited=waited_s, applied="no",
+    )  # fmt: skip
+
+
 def overloaded(
     *, sql: str, waiting: int, limit_name: str, oldest_s: float, retry_after: float, write: bool
 ) -> Overloaded:
@@ -194,15 +222,48 @@ def overloaded(
     )  # fmt: skip
 
 
-def would_wait_for_itself(*, call: str, opened: str, here: str | None = None) -> WouldWaitForItself:
-    """No. 6. call: the method; opened, here: places in the caller's code."""
+def would_wait_for_itself(
+    *, call: str, opened: str, here: str | None = None, other: str | None = None
+) -> WouldWaitForItself:
+    """No. 6. call: the method; opened, here: places in the caller's code. other: "task" where it is not the one that
+    opened the transaction, but was started inside it."""
+    if other:
+        at = f" at {shorten(here, PLACE_LENGTH - 20)}" if here else ""
+        return WouldWaitForItself(
+            line(
+                f"db.{call}(...){at} in a {other} started inside the transaction opened at "
+                f"{shorten(opened, PLACE_LENGTH - 20)}"
+            ),
+            hint=f"The transaction owns the writer until its block ends, and may wait for this {other}. "
+            f"{_inside(call)} What is not part of it starts after the block.",
+            applied="no",
+        )
     at = f" at {shorten(here, PLACE_LENGTH - 15)}" if here else ""
     return WouldWaitForItself(
         line(f"db.{call}(...){at} inside the transaction opened at {shorten(opened, PLACE_LENGTH - 15)}"),
-        hint=f"The transaction owns the writer; this call would wait for it forever. Use `tx.{call}(...)`"
-        + (", or `async with tx.savepoint():` to nest." if call == "transaction" else "."),
+        hint=f"The transaction owns the writer; this call would wait for it forever. {_inside(call)}",
         applied="no",
     )
+
+
+def _inside(call: str) -> str:
+    """What to write instead of a method of db inside a transaction."""
+    if call in _OF_A_BLOCK:
+        return f"Use `tx.{call}(...)`."
+    return {
+        "transaction": "To nest, use `async with tx.savepoint():`.",
+        "write": "Run the function's statements on `tx`.",
+    }.get(call, "Call it after the block.")
+
+
+def for_threads(error: Error) -> Error:
+    """The same words without `await`, for callers in threads. Changes the error, and gives it back."""
+    if error.hint:
+        error.hint = _ASYNC.sub("", error.hint)
+    notes = getattr(error, "__notes__", None)
+    if notes:
+        error.__notes__ = [_ASYNC.sub("", note) for note in notes]
+    return error
 
 
 def lease_expired(

@@ -10,14 +10,17 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Final
 
-from millpond.errors import ParameterError
-from millpond.messages import clip, line
+from millpond.errors import ParameterError, ProgrammingError
+from millpond.messages import clip, line, not_applied
 
-__all__ = ["Adapters", "Converters", "check"]
+__all__ = ["PLAIN", "Adapters", "Converters", "check", "gathered", "not_text", "several_parameters"]
 
 Stored = int | float | str | bytes | None
+
+PLAIN: Final = frozenset({tuple, list, dict, type(None)})
+"""Parameters of these types need no further look."""
 
 
 def check(params: object, sql: str | None = None) -> Any:
@@ -47,7 +50,38 @@ def check(params: object, sql: str | None = None) -> Any:
         what = f"parameters are a sequence or a mapping, not {kind}"
         hint = 'Write (value,) with the comma, or [value], or {"name": value} with :name.'
     shown = f"{clip(sql)}; " if sql else ""
-    raise ParameterError(line(what), detail=f"{shown}parameters: {kind}", hint=hint, sql=sql)
+    raise ParameterError(line(what), detail=f"{shown}parameters: {kind}", hint=hint, sql=sql, applied=not_applied(sql))
+
+
+def gathered(rows: Any, sql: str) -> list[Any]:
+    """Rows of parameters as a list, each looked at. Raises: ParameterError."""
+    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
+        raise ParameterError(
+            f"execute_many takes an iterable of rows, not {type(rows).__name__}",
+            hint="Write [(1, 'a'), (2, 'b')].",
+            sql=sql,
+            applied="no",
+        )
+    found = list(rows)
+    for row in found:
+        if row.__class__ not in PLAIN:
+            check(row, sql)
+    return found
+
+
+def several_parameters(method: str, number: int) -> ParameterError:
+    """The error for `execute(sql, 1, 2)`: the values themselves appear nowhere."""
+    names = ", ".join("abcdefgh"[:number]) + (", ..." if number > len("abcdefgh") else "")
+    return ParameterError(
+        f"{method} takes the parameters of a statement as one sequence, not as {number} arguments",
+        hint=f"Write {method}(sql, ({names})).",
+        applied="no",
+    )
+
+
+def not_text(sql: object) -> ProgrammingError:
+    """The error for a statement that is none."""
+    return ProgrammingError(f"a statement is text, not {type(sql).__name__}", applied="no")
 
 
 class Adapters:

@@ -1,42 +1,39 @@
-"""What `async with` and `async for` give: transactions, savepoints, snapshots, row streams."""
+"""`async with db.transaction() as tx:` and its savepoints."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import types
-import warnings
-from collections.abc import AsyncIterable, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
-from millpond import errors
+from millpond import errors, messages
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
-from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
+from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding, inside
 from millpond.guesses import with_guesses
-from millpond.parameters import check
+from millpond.parameters import check, not_text
 from millpond.places import describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
+from millpond.scheduling.nest import Nest, Ticket
 from millpond.statements.profile import Profile
+from millpond.streams import warn_forgotten
 
 if TYPE_CHECKING:
     from millpond.database import Database
     from millpond.engine.sqlite.engine import Engine
-    from millpond.engine.sqlite.lanes import Session
 
-__all__ = [
-    "RowStream", "Savepoint", "Slices", "Snapshot", "SnapshotReader", "TransactionScope", "begin_reading",
-    "end_reading", "warn_forgotten",
-]  # fmt: skip
+__all__ = ["Savepoint", "TransactionScope", "over_already"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-FIRST_SLICE = 64
 INLINE_ROWS = 20
-SLICE = 1_000
-"""Rows per step of a stream: few at first, so that the first comes soon; then enough to make hops cheap."""
+LEASE_GRACE_S = 0.1
+"""Who waits in a transaction is told of the end of its lease by the lease, not by a clock of its own."""
 
 
 @with_guesses("a transaction", awaits=True, handle="tx")
@@ -45,12 +42,14 @@ class TransactionScope:
 
     Its methods are the database's. What it writes is seen by others only after the block; an exception in
     the block, or a cancel, undoes all of it. It belongs to this object, not to a task: `gather` inside is safe.
+    While a savepoint is open, tasks that were not started inside it wait for its end.
     """
 
     _lease: Lease | None = None
     _grant: Grant | None = None
     _savepoints = 0
     _turn = 0
+    _nest: Nest | None = None
 
     def __init__(
         self, db: Database, timeout: float | None, priority: Priority, durability: Any, code: Any, line: int
@@ -109,6 +108,9 @@ class TransactionScope:
         held = holding.get()
         holding.set(() if len(held) == 1 and held[0] is lease else tuple(one for one in held if one is not lease))
         keep = error is None
+        if self._nest is not None:
+            self._db._port.settle([(ticket, None, None) for ticket in self._nest.end()])
+            self._nest = None
         if grant.inbox:
             operation = grant.send("end", lambda: grant.end(lease, keep=keep), NO_LIMIT_S, always=True)
             waits = await operation.waiter
@@ -132,15 +134,21 @@ class TransactionScope:
             engine.writer.ring()
             warn_forgotten(engine, "transaction", lease.place)
 
-    async def execute(self, sql: str, params: Any = None, *, timeout: float | None = None) -> ExecuteResult:
+    async def execute(
+        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
+    ) -> ExecuteResult:
         """Run one statement, without its rows."""
+        if extra or timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, extra, "execute", priority)
         result: ExecuteResult = await self._run(sql, params, RESULT, timeout)
         return result
 
     async def execute_many(
-        self, sql: str, rows: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None
+        self, sql: str, rows: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None, priority: None = None
     ) -> ExecuteResult:
         """Run one statement once per row of parameters."""
+        if timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, (), "execute_many", priority)
         found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
         profile = self._profile(sql)
 
@@ -150,10 +158,12 @@ class TransactionScope:
         result: ExecuteResult = await self._do(sql, many, timeout, in_thread=len(found) > INLINE_ROWS)
         return result
 
-    async def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
+    async def execute_script(self, sql: str, *, timeout: float | None = None, priority: None = None) -> None:
         """Run several statements."""
+        if timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, (), "execute_script", priority)
         engine = self._active()
-
+        self._db._check_params(sql, None)
         await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout, in_thread=True)
 
     @overload
@@ -164,8 +174,18 @@ class TransactionScope:
     async def fetch_all(
         self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
     ) -> list[T]: ...
-    async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+    async def fetch_all(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Any:
         """All rows."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
         found = await self._run(sql, params, ALL, timeout)
         return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
 
@@ -177,24 +197,67 @@ class TransactionScope:
     async def fetch_one(
         self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
     ) -> T | None: ...
-    async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
+    async def fetch_one(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> Any:
         """The first row, or None."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
         found = await self._run(sql, params, ONE, timeout)
         if found is None or (into is None and self._db._row_factory is None):
             return found
         return self._db._shaped([found], into)[0]
 
-    async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
+    async def fetch_value(
+        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
+    ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
         return await self._run(sql, params, VALUE, timeout)
 
     fetch_val = fetch_value
+
+    @overload
+    def iterate(
+        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
+    ) -> AsyncIterator[Row]: ...
+    @overload
+    def iterate(
+        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
+    ) -> AsyncIterator[T]: ...
+    def iterate(
+        self,
+        sql: str,
+        params: Any = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: float | None = None,
+        priority: None = None,
+    ) -> AsyncIterator[Any]:
+        """Rows one after another. They are fetched first, so the loop may change what it reads from."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            self._db._given(sql, into, timeout, extra, "iterate", priority)
+        self._active()
+        self._db._check_params(sql, params)
+        return self._rows(sql, params, into, timeout)
+
+    async def _rows(self, sql: str, params: Any, into: Any, timeout: float | None) -> AsyncIterator[Any]:
+        for row in await self.fetch_all(sql, params, into=into, timeout=timeout):
+            yield row
 
     def savepoint(self) -> Savepoint:
         """`async with tx.savepoint():` — an exception in the block undoes the block alone."""
         self._active()
         self._savepoints += 1
-        return Savepoint(self, f"millpond_{self._savepoints}")
+        frame = sys._getframe(1)
+        return Savepoint(self, f"millpond_{self._savepoints}", describe(frame.f_code, frame.f_lineno))
 
     def _active(self) -> Engine:
         lease, grant = self._lease, self._grant
@@ -214,10 +277,10 @@ class TransactionScope:
 
     def _profile(self, sql: str) -> Profile:
         engine = self._active()
+        if not isinstance(sql, str):
+            raise not_text(sql)
         profile = engine.profiles.get(sql)
         if profile is None or profile.stale:
-            if not isinstance(sql, str):
-                raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
             grant, lease = self._grant, self._lease
             assert lease is not None
             assert grant is not None
@@ -234,7 +297,12 @@ class TransactionScope:
         if grant is None or lease is None or engine is None:
             self._active()
             raise AssertionError("a transaction without a grant is not active")
-        profile = engine.profiles.get(sql)
+        if self._nest is not None:
+            timeout = await self._own_turn(sql, timeout)
+        try:
+            profile = engine.profiles.get(sql)
+        except TypeError:
+            raise not_text(sql) from None
         if profile is None or profile.stale or not (profile.is_read or profile.is_write):
             if grant.inbox:  # the thread has the connection: what the statement is, is asked there too
                 return await self._in_thread(sql, lambda: self._run_new(sql, params, shape), None, timeout)
@@ -245,6 +313,9 @@ class TransactionScope:
             return grant.run(lease, profile, params, shape)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
+        except errors.ParameterError as exc:
+            engine.translate(exc, sql)
+            raise
 
     def _run_new(self, sql: str, params: Any, shape: Shape) -> Any:
         """In the writer's thread: a statement that is not known yet."""
@@ -261,16 +332,72 @@ class TransactionScope:
         grant, lease = self._grant, self._lease
         assert lease is not None
         assert grant is not None
+        if self._nest is not None:
+            timeout = await self._own_turn(sql, timeout)
 
         def run() -> Any:
             try:
                 return grant.guarded(lease, sql, lambda: work(engine.writer_connection))
             except (TypeError, ValueError, KeyError, OverflowError) as exc:
                 raise engine.translate(exc, sql) from exc
+            except errors.ParameterError as exc:
+                engine.translate(exc, sql)
+                raise
 
         if in_thread or grant.busy:
             return await self._in_thread(sql, run, None, timeout)
         return run()
+
+    async def _own_turn(
+        self, sql: str, timeout: float | None, mark: Savepoint | None = None, ends: Savepoint | None = None
+    ) -> float | None:
+        """Wait until no savepoint of another task is open. mark: a savepoint that begins then; ends: one that
+        ends, after those inside it. Returns what is left of the timeout.
+
+        Raises: DeadlineExceeded; what ended the transaction meanwhile.
+        """
+        nest, lease, port = self._nest, self._lease, self._db._port
+        assert nest is not None
+        assert lease is not None
+        chain = inside.get() if ends is None else (ends,)
+        ticket: Ticket | None = None
+        began = monotonic()
+        until = began
+        try:
+            while not nest.may(chain, ticket):
+                waiter = port.waiter()
+                if ticket is None:
+                    until += self._db._seconds(timeout)
+                    ticket = nest.wait(chain, waiter)
+                else:
+                    ticket.waiter = waiter
+                left_s = min(until, lease.granted + self._db._settings.max_lease + LEASE_GRACE_S) - monotonic()
+                if left_s > 0:
+                    await asyncio.wait((waiter,), timeout=left_s)
+                self._active()
+                if left_s <= 0:
+                    raise messages.savepoint_in_the_way(
+                        sql=sql, waited_s=monotonic() - began, opened=nest.top.place, callers="task"
+                    )
+            if mark is not None:
+                nest.enter(mark)
+        finally:
+            if ticket is not None:
+                nest.drop(ticket)
+                self._next_turn()
+        return timeout if ticket is None else max(0.0, until - monotonic())
+
+    def _next_turn(self) -> None:
+        """Something ended: whose turn is it now?"""
+        nest = self._nest
+        if nest is None:
+            return
+        if not nest:
+            self._nest = None
+            return
+        ticket = nest.next()
+        if ticket is not None:
+            self._db._port.settle([(ticket, None, None)])
 
     async def _in_thread(self, sql: str, run: Any, profile: Profile | None, timeout: float | None) -> Any:
         """Let the writer's thread run it, until the timeout or the lease's limit."""
@@ -291,15 +418,33 @@ class TransactionScope:
 
 
 class Savepoint:
-    """A part of a transaction that can be undone by itself."""
+    """A part of a transaction that can be undone by itself.
 
-    def __init__(self, tx: TransactionScope, name: str) -> None:
+    It belongs to the task that entered it, and to those started inside it; others wait for its end.
+    """
+
+    def __init__(self, tx: TransactionScope, name: str, place: str) -> None:
         self._tx = tx
         self._name = name
+        self.place = place
 
     async def __aenter__(self) -> TransactionScope:
-        await self._send("savepoint")
-        return self._tx
+        tx = self._tx
+        tx._active()
+        if tx._nest is None:
+            tx._nest = Nest()
+        elif self in tx._nest:
+            raise errors.ProgrammingError(
+                "this savepoint is open already", hint="Call tx.savepoint() for each block.", applied="no"
+            )
+        await tx._own_turn("SAVEPOINT", None, self)
+        inside.set((*inside.get(), self))
+        try:
+            await self._send("savepoint")
+        except BaseException:
+            self._leave()
+            raise
+        return tx
 
     async def __aexit__(
         self,
@@ -307,10 +452,31 @@ class Savepoint:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        lease = self._tx._lease
-        if error is not None and (lease is None or lease.standing is not LeaseState.ACTIVE):
-            return  # the transaction is gone, and the savepoint with it
-        await self._send("release" if error is None else "rollback_to")
+        tx = self._tx
+        lease = tx._lease
+        try:
+            if error is not None and (lease is None or lease.standing is not LeaseState.ACTIVE):
+                return  # the transaction is gone, and the savepoint with it
+            tx._active()
+            if tx._nest is None or self not in tx._nest:
+                if error is None:
+                    raise over_already(self.place)
+                return
+            try:
+                await tx._own_turn("RELEASE", None, ends=self)
+            except BaseException:
+                await self._send("rollback_to")
+                raise
+            await self._send("release" if error is None else "rollback_to")
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        inside.set(tuple(one for one in inside.get() if one is not self))
+        nest = self._tx._nest
+        if nest is not None:
+            nest.leave(self)
+            self._tx._next_turn()
 
     async def _send(self, step: str) -> None:
         tx = self._tx
@@ -319,244 +485,18 @@ class Savepoint:
         assert lease is not None
         assert grant is not None
         act = getattr(grant, step)
-        if grant.busy:
+        if not grant.busy:
+            act(lease, self._name)
+        elif step == "savepoint":
             await tx._in_thread(step, lambda: act(lease, self._name), None, None)
         else:
-            act(lease, self._name)
+            await grant.send(step, lambda: act(lease, self._name), NO_LIMIT_S, always=True).waiter
 
 
-class SnapshotReader:
-    """What the snapshots of both facades share."""
-
-    def __init__(self, db: Any, timeout: float | None, priority: Priority, place: str) -> None:
-        self._db = db
-        self._timeout = timeout
-        self._priority = priority
-        self._place = place
-        self._session: Session | None = None
-        self._copy: Connection | None = None
-
-    def __del__(self) -> None:
-        session = self._session
-        if session is not None and not session.given_back:
-            session.give_back(end_reading)
-            engine = self._db._engine
-            if engine is not None:
-                warn_forgotten(engine, "snapshot", self._place)
-
-    def _take_copy(self, engine: Engine, image: bytes | None) -> None:
-        """A database in memory has one connection: its snapshot is a copy."""
-        self._copy = Connection(engine.setup, readonly=False, uri=":memory:")
-        if image:
-            self._copy.db.deserialize("main", image)
-            self._copy.look_at_schema()
-
-    def _from_copy(self, engine: Engine, profile: Profile, params: Any, shape: Shape) -> Any:
-        assert self._copy is not None
-        try:
-            return self._copy.query(profile, params, shape)
-        except Exception as exc:
-            raise engine.translate(exc, profile.sql) from exc
-
-    def _give_back(self) -> None:
-        if self._session is not None:
-            self._session.give_back(end_reading)
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
-
-    def _readable(self, profile: Profile) -> Profile:
-        if not profile.is_read:
-            raise errors.ProgrammingError(
-                "a snapshot only reads",
-                hint="Write through `db`; the snapshot will not see it.",
-                sql=profile.sql,
-                applied="no",
-            )
-        return profile
-
-    def _lane(self) -> Session:
-        session = self._session
-        if session is None or session.given_back:
-            raise errors.ProgrammingError("this snapshot is over", hint="Use it only inside its `with` block.")
-        return session
-
-
-class Snapshot(SnapshotReader):
-    """Reads of one commit: `async with db.snapshot() as snap:`. Writes go on beside it, unseen.
-
-    It keeps a reader, and the log from being emptied, for as long as it lasts. A database in memory is
-    copied for it.
-    """
-
-    _db: Database
-
-    async def __aenter__(self) -> Snapshot:
-        db = self._db
-        engine = db._check_open()
-        timeout_s = db._seconds(self._timeout)
-        if engine.memory:
-            image = await db._on_writer(lambda connection: connection.db.serialize("main"), self._timeout)
-            self._take_copy(engine, image)
-            return self
-        session = self._session = await db._session("snapshot", self._priority, timeout_s, self._place)
-        try:
-            await db._step(session, "BEGIN", begin_reading, timeout_s)
-        except BaseException:
-            session.give_back(end_reading)
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        self._give_back()
-
-    async def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
-        """All rows."""
-        return self._db._shaped(await self._query(sql, params, ALL, timeout), into)
-
-    async def fetch_one(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
-        """The first row, or None."""
-        found = await self._query(sql, params, ONE, timeout)
-        return None if found is None else self._db._shaped([found], into)[0]
-
-    async def fetch_value(self, sql: str, params: Any = None, *, timeout: float | None = None) -> Any:
-        """The first column of the first row, or None."""
-        return await self._query(sql, params, VALUE, timeout)
-
-    fetch_val = fetch_value
-
-    async def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
-        db = self._db
-        db._check_params(sql, params)
-        profile = self._readable(await db._profile(sql))
-        if self._copy is not None:
-            return self._from_copy(db._check_open(), profile, params, shape)
-        seconds = db._seconds(timeout if timeout is not None else self._timeout)
-        return await db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
-
-
-class Slices:
-    """The rows of a running statement in a lane, some at a time."""
-
-    def __init__(self, sql: str, params: Any) -> None:
-        self.sql = sql
-        self.params = params
-        self.profile: Profile | None = None
-        self.session: Session | None = None
-        self.ended = False
-        self._cursor: Any = None
-        self._row: type[Row] | None = None
-        self._size = FIRST_SLICE
-
-    def next(self, connection: Connection) -> tuple[list[Any], bool]:
-        """In the lane: the next rows, and whether they are the last."""
-        assert self.profile is not None
-        if self._cursor is None:
-            self._cursor = connection.db.cursor()
-            self._cursor.execute(self.sql, self.params)
-            self._row = connection.row_of(self._cursor, self.profile)
-        found = connection.converted(self.profile, list(islice(self._cursor, self._size)))
-        assert self._row is not None
-        return list(map(self._row, found)), len(found) < self._size
-
-    def took(self, answer: tuple[list[Any], bool]) -> list[Any]:
-        """In the caller: note what came."""
-        rows, over = answer
-        self._size = SLICE
-        if over:
-            self.give_back()
-        return rows
-
-    def give_back(self) -> None:
-        """Free the reader. Twice is once."""
-        self.ended = True
-        session = self.session
-        if session is not None and not session.given_back:
-            cursor = self._cursor
-
-            def close(_connection: Connection) -> None:
-                if cursor is not None:
-                    cursor.close(True)
-
-            session.give_back(close)
-
-
-class RowStream:
-    """Rows one after another: `async for row in db.iterate(sql):`. One slice is kept at a time.
-
-    Its reader is freed at the end, when the loop is left, at `aclose()`, and when it is collected.
-    """
-
-    def __init__(
-        self, db: Database, sql: str, params: Any, into: Any, timeout: float | None, priority: Priority, place: str
-    ) -> None:
-        self._db = db
-        self._into = into
-        self._timeout_s = db._seconds(timeout)
-        self._priority = priority
-        self._place = place
-        self._slices = Slices(sql, params)
-        self._rows: Iterator[Any] = iter(())
-
-    def __aiter__(self) -> RowStream:
-        return self
-
-    async def __anext__(self) -> Any:
-        for row in self._rows:
-            return row
-        if self._slices.ended:
-            raise StopAsyncIteration
-        self._rows = iter(self._db._shaped(await self._more(), self._into))
-        for row in self._rows:
-            return row
-        await self.aclose()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """Free the reader."""
-        self._slices.give_back()
-
-    def __del__(self) -> None:
-        self._slices.give_back()
-
-    async def _more(self) -> list[Any]:
-        db, slices = self._db, self._slices
-        if slices.profile is None:
-            engine = db._check_open()
-            profile = slices.profile = await db._profile(slices.sql)
-            if not profile.is_read or engine.memory:
-                slices.ended = True
-                found: list[Any] = await db._queue(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
-                return found
-            slices.session = await db._session("iterate", self._priority, self._timeout_s, self._place)
-        session = slices.session
-        if session is None or session.given_back:
-            raise StopAsyncIteration
-        try:
-            return slices.took(await db._step(session, slices.sql, slices.next, self._timeout_s))
-        except BaseException:
-            slices.give_back()
-            raise
-
-
-def warn_forgotten(engine: Engine, what: str, place: str) -> None:
-    """Name the line that opened what nobody closed."""
-    engine.leaked(what, place)
-    warnings.warn(f"the {what} opened at {place} was forgotten; it is given back", ResourceWarning, stacklevel=3)
-
-
-def begin_reading(connection: Connection) -> None:
-    """First step of a snapshot: the read pins the commit."""
-    connection.run("BEGIN")
-    connection.look_at_schema()
-
-
-def end_reading(connection: Connection) -> None:
-    """Last step of a snapshot."""
-    if connection.db.in_transaction:
-        connection.run("ROLLBACK")
+def over_already(place: str) -> errors.ProgrammingError:
+    """A savepoint's block ends later than that of the one around it."""
+    return errors.ProgrammingError(
+        messages.line(f"the savepoint opened at {place} ended with the one around it"),
+        hint="Wait inside a savepoint for those that were started there.",
+        applied="no",
+    )

@@ -85,7 +85,8 @@ class TaskPort:
             except asyncio.CancelledError as exc:
                 cancelled = exc
             except BaseException:
-                break  # raised below, by the result
+                if not done.done():
+                    raise  # not its result, which is raised below
         if cancelled is not None:
             done.exception()
             raise cancelled

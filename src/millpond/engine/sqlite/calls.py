@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, Never, Protocol, TypeVar, overload
 
 import apsw
 
 from millpond import errors, messages
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Parameters, Shape
+from millpond.guesses import with_guesses
+from millpond.into import check_kind, made
+from millpond.parameters import PLAIN, check, gathered, not_text, several_parameters
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.cost import Cost, Costs
 from millpond.statements.profile import Profile
@@ -18,6 +22,8 @@ __all__ = [
     "Barrier", "Everywhere", "FunctionWrite", "ManyWrite", "MemoryRead", "Question", "ReadCall", "ScriptWrite",
     "StatementWrite", "Terms", "Transaction", "WriteCall", "WriterOnly",
 ]  # fmt: skip
+
+T = TypeVar("T")
 
 ENGINE_ERRORS = (apsw.Error, TypeError, ValueError, KeyError, OverflowError)
 """What apsw raises, and what Python raises while it binds parameters."""
@@ -82,6 +88,8 @@ class ReadCall:
     def run(self, connection: Connection) -> Any:
         return connection.query(self.profile, self.params, self.shape)
 
+
+_GENERATORS = (GeneratorType, AsyncGeneratorType)
 
 Terms = tuple[Any, Any, int, float, float, bool]
 """On what terms a write is queued: waiter, caller, priority, deadline, timeout in seconds, synced or not."""
@@ -178,6 +186,8 @@ class FunctionHost(Protocol):
 class FunctionWrite(WriteCall):
     """A caller's function, run in the writer with a transaction of plain methods."""
 
+    row_factory: Any = None
+
     def __init__(
         self,
         function: Callable[[Any], Any],
@@ -192,13 +202,22 @@ class FunctionWrite(WriteCall):
 
     def run(self, connection: Connection) -> Any:
         tx = self.open_transaction(connection)
+        if self.row_factory is not None:
+            tx._factory = self.row_factory
         try:
             result = self.function(tx)
         finally:
             tx.end()
-        if result is not None and inspect.isawaitable(result):
-            if inspect.iscoroutine(result):
+        if result is not None and (inspect.isawaitable(result) or isinstance(result, _GENERATORS)):
+            if inspect.iscoroutine(result) or inspect.isgenerator(result):
                 result.close()
+            if isinstance(result, _GENERATORS):
+                raise errors.ProgrammingError(
+                    f"write({getattr(self.function, '__qualname__', 'fn')}): the function returned a generator, "
+                    "whose statements would run after its transaction",
+                    hint="Give `write` a function without `yield` that returns its rows as a list.",
+                    applied="no",
+                )
             raise errors.ProgrammingError(
                 f"write({getattr(self.function, '__qualname__', 'fn')}): the function returned an awaitable, "
                 "but it runs in the writer's thread",
@@ -282,13 +301,15 @@ class Barrier(WriteCall):
         connection.run(f"PRAGMA user_version = {connection.db.pragma('user_version')}")
 
 
+@with_guesses("a transaction", awaits=False, handle="tx")
 class Transaction:
     """What a function given to `write` gets: the database's methods, without await, on the writer's connection.
 
-    Every statement belongs to one atomic piece of work. It is over when the function returns.
+    Every statement belongs to one atomic piece of work. It is over when the function returns. Its time, its
+    priority and its durability are those of `write`.
     """
 
-    __slots__ = ("_connection", "_guard", "_lookup", "_over", "_script_on", "_translate")
+    __slots__ = ("_connection", "_factory", "_guard", "_lookup", "_over", "_script_on", "_translate")
 
     def __init__(
         self,
@@ -304,51 +325,136 @@ class Transaction:
         self._script_on = script_on
         self._translate = translate
         self._over = False
+        self._factory: Any = None
 
-    def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
+    def execute(
+        self, sql: str, params: Parameters = None, *extra: Never, timeout: Any = None, priority: Any = None
+    ) -> ExecuteResult:
         """Run one statement, without its rows."""
+        if extra or timeout is not None or priority is not None:
+            _given(extra, None, "execute", timeout, priority)
         result: ExecuteResult = self._run(sql, params, RESULT)
         return result
 
-    def execute_many(self, sql: str, rows: Iterable[Parameters]) -> ExecuteResult:
+    def execute_many(
+        self, sql: str, rows: Iterable[Parameters], *, timeout: Any = None, priority: Any = None
+    ) -> ExecuteResult:
         """Run one statement once per row of parameters."""
+        if timeout is not None or priority is not None:
+            _given((), None, "execute_many", timeout, priority)
+        if not isinstance(sql, str):
+            raise not_text(sql)
+        found = gathered(rows, sql)
         profile = self._profile(sql)
         try:
-            return self._connection.many(profile, rows)
+            return self._connection.many(profile, found)
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
+        except errors.ParameterError as exc:
+            self._translate(exc, sql)
+            raise
 
-    def execute_script(self, sql: str) -> None:
+    def execute_script(self, sql: str, *, timeout: Any = None, priority: Any = None) -> None:
         """Run several statements."""
+        if timeout is not None or priority is not None:
+            _given((), None, "execute_script", timeout, priority)
         self._check()
+        if not isinstance(sql, str):
+            raise not_text(sql)
         try:
             self._script_on(self._connection, sql, "tx")
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 
-    def fetch_all(self, sql: str, params: Parameters = None) -> list[Any]:
+    @overload
+    def fetch_all(self, sql: str, params: Parameters = ..., *, into: None = ...) -> list[Any]: ...
+    @overload
+    def fetch_all(self, sql: str, params: Parameters = ..., *, into: type[T]) -> list[T]: ...
+    def fetch_all(
+        self,
+        sql: str,
+        params: Parameters = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: Any = None,
+        priority: Any = None,
+    ) -> list[Any]:
         """All rows."""
+        if extra or into is not None or timeout is not None or priority is not None:
+            _given(extra, into, "fetch_all", timeout, priority)
         result: list[Any] = self._run(sql, params, ALL)
-        return result
+        kind = into if into is not None else self._factory
+        return result if kind is None else made(result, kind)
 
-    def fetch_one(self, sql: str, params: Parameters = None) -> Any:
+    @overload
+    def fetch_one(self, sql: str, params: Parameters = ..., *, into: None = ...) -> Any: ...
+    @overload
+    def fetch_one(self, sql: str, params: Parameters = ..., *, into: type[T]) -> T | None: ...
+    def fetch_one(
+        self,
+        sql: str,
+        params: Parameters = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: Any = None,
+        priority: Any = None,
+    ) -> Any:
         """The first row, or None."""
-        return self._run(sql, params, ONE)
+        if extra or into is not None or timeout is not None or priority is not None:
+            _given(extra, into, "fetch_one", timeout, priority)
+        result = self._run(sql, params, ONE)
+        kind = into if into is not None else self._factory
+        return result if kind is None or result is None else made([result], kind)[0]
 
-    def fetch_value(self, sql: str, params: Parameters = None) -> Any:
+    def fetch_value(
+        self, sql: str, params: Parameters = None, *extra: Never, timeout: Any = None, priority: Any = None
+    ) -> Any:
         """The first column of the first row, or None."""
+        if extra or timeout is not None or priority is not None:
+            _given(extra, None, "fetch_value", timeout, priority)
         return self._run(sql, params, VALUE)
 
     fetch_val = fetch_value
+
+    @overload
+    def iterate(self, sql: str, params: Parameters = ..., *, into: None = ...) -> Iterator[Any]: ...
+    @overload
+    def iterate(self, sql: str, params: Parameters = ..., *, into: type[T]) -> Iterator[T]: ...
+    def iterate(
+        self,
+        sql: str,
+        params: Parameters = None,
+        *extra: Never,
+        into: Any = None,
+        timeout: Any = None,
+        priority: Any = None,
+    ) -> Iterator[Any]:
+        """Rows one after another, as they are now: they are fetched first, so the loop may change the table."""
+        if extra or timeout is not None or priority is not None:
+            _given(extra, into, "iterate", timeout, priority)
+        found: list[Any] = self.fetch_all(sql, params, into=into)
+        return iter(found)
+
+    def savepoint(self) -> Savepoint:
+        """`with tx.savepoint():` — an exception in the block undoes the block alone."""
+        self._check()
+        return Savepoint(self, self._connection)
 
     def end(self) -> None:
         self._over = True
 
     def _run(self, sql: str, params: Parameters, shape: Shape) -> Any:
+        if params.__class__ not in PLAIN:
+            check(params, sql)
         try:
             return self._connection.query(self._profile(sql), params, shape)
         except ENGINE_ERRORS as exc:
+            if not isinstance(sql, str):
+                raise not_text(sql) from None
             raise self._translate(exc, sql) from exc
+        except errors.ParameterError as exc:
+            self._translate(exc, sql)
+            raise
 
     def _profile(self, sql: str) -> Profile:
         self._check()
@@ -365,3 +471,40 @@ class Transaction:
             )
         if not self._connection.db.in_transaction:
             raise messages.transaction_lost()
+
+
+class Savepoint:
+    """A part of a function's transaction that can be undone by itself."""
+
+    __slots__ = ("_connection", "_tx")
+
+    def __init__(self, tx: Transaction, connection: Connection) -> None:
+        self._tx = tx
+        self._connection = connection
+
+    def __enter__(self) -> Transaction:
+        self._tx._check()
+        self._connection.run("SAVEPOINT part")  # SQLite means the innermost of a name
+        return self._tx
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        connection = self._connection
+        if not connection.db.in_transaction:
+            return  # a statement ended all of it
+        if error is not None:
+            connection.run("ROLLBACK TO part")
+        connection.run("RELEASE part")
+
+
+def _given(extra: tuple[Any, ...], into: Any, method: str, timeout: object, priority: object) -> None:
+    """Refuse what was wrongly given to a method of a function's transaction."""
+    if extra:
+        raise several_parameters(method, 1 + len(extra))
+    if timeout is not None or priority is not None:
+        name = "timeout" if timeout is not None else "priority"
+        raise errors.ProgrammingError(
+            messages.line(f"{method} inside a function takes no {name}=: a write has one, for all its statements"),
+            hint=f"Give it to db.write(fn, {name}=...).",
+            applied="no",
+        )
+    check_kind(into, "into")

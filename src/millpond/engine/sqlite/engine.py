@@ -314,10 +314,17 @@ class Engine:
     def translate(self, exc: BaseException, sql: str | None, *, applied: Any = None) -> BaseException:
         """An engine's exception in Millpond's words; Millpond's own, and the caller's, as they are."""
         if isinstance(exc, (errors.Error, KeyboardInterrupt, SystemExit)):
+            if isinstance(exc, errors.ParameterError):  # whoever looks at one value knows nothing of the statement
+                exc.sql = exc.sql or sql
+                exc.applied = exc.applied or applied or messages.not_applied(sql)
             return exc
-        error = translate.translate(
-            exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
-        )
+        try:
+            error = translate.translate(
+                exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
+            )
+        except Exception as fault:  # whoever finds no words for one job must not fail its neighbours
+            log.error("no words for %s", type(exc).__name__, exc_info=fault)
+            error = errors.InternalError(f"no words were found for {type(exc).__name__}", applied=applied or "no")
         error.__cause__ = exc
         return error
 

@@ -97,12 +97,13 @@ class Profiler:
             self._actions = None
             cursor.exec_trace = None
         if not seen or seen["empty"]:
-            raise ProgrammingError("there is no statement in this text", sql=sql)
+            raise ProgrammingError("there is no statement in this text", sql=sql, applied="no")
         remaining = sql[len(seen["first"]) :].strip()
         if remaining and self._has_statement(remaining):
             raise ProgrammingError(
                 "this text holds more than one statement",
                 sql=sql,
+                applied="no",
                 hint="Use `await db.execute_script(sql)` for several statements, or one call for each.",
             )
         opcodes: tuple[tuple[str, int, int], ...] = ()
