@@ -20,6 +20,7 @@ from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
+from millpond.engine.sqlite.result_cache import NONE, Pending
 from millpond.events import Observer
 from millpond.front import (
     NO_LIMIT_S,
@@ -32,6 +33,7 @@ from millpond.front import (
 )
 from millpond.guesses import with_guesses
 from millpond.locations import locate
+from millpond.parameters import PLAIN
 from millpond.places import closed_at, describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
@@ -99,11 +101,25 @@ class Database(Front):
 
     @overload
     def fetch_all(
-        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: None = ...,
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> list[Row]: ...
     @overload
     def fetch_all(
-        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: type[T],
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> list[T]: ...
     def fetch_all(
         self,
@@ -113,19 +129,34 @@ class Database(Front):
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
+        cache: bool = True,
     ) -> list[Any]:
         """All rows."""
         if extra or into is not None or timeout is not None:
             self._given(sql, into, timeout, extra, "fetch_all")
-        return self._shaped(self._fetch(sql, params, ALL, timeout, priority), into, sql)
+        return self._shaped(self._fetch(sql, params, ALL, timeout, priority, cache), into, sql)
 
     @overload
     def fetch_one(
-        self, sql: str, params: Params = ..., *, into: None = ..., timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: None = ...,
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> Row | None: ...
     @overload
     def fetch_one(
-        self, sql: str, params: Params = ..., *, into: type[T], timeout: float | None = ..., priority: Priority = ...
+        self,
+        sql: str,
+        params: Params = ...,
+        *,
+        into: type[T],
+        timeout: float | None = ...,
+        priority: Priority = ...,
+        cache: bool = ...,
     ) -> T | None: ...
     def fetch_one(
         self,
@@ -135,11 +166,12 @@ class Database(Front):
         into: Any = None,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
+        cache: bool = True,
     ) -> Any:
         """The first row, or None."""
         if extra or into is not None or timeout is not None:
             self._given(sql, into, timeout, extra, "fetch_one")
-        found = self._fetch(sql, params, ONE, timeout, priority)
+        found = self._fetch(sql, params, ONE, timeout, priority, cache)
         return None if found is None else self._shaped([found], into, sql)[0]
 
     def fetch_value(
@@ -149,11 +181,12 @@ class Database(Front):
         *extra: Never,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
+        cache: bool = True,
     ) -> Any:
         """The first column of the first row, or None."""
         if extra or timeout is not None:
             self._given(sql, None, timeout, extra, "fetch_value")
-        return self._fetch(sql, params, VALUE, timeout, priority)
+        return self._fetch(sql, params, VALUE, timeout, priority, cache)
 
     fetch_val = fetch_value
 
@@ -320,15 +353,27 @@ class Database(Front):
             failure = exc
         return engine.health(failure)
 
-    def _fetch(self, sql: str, params: Any, shape: Shape, timeout: float | None, priority: Priority) -> Any:
+    def _fetch(
+        self, sql: str, params: Any, shape: Shape, timeout: float | None, priority: Priority, cached: bool = False
+    ) -> Any:
         engine = self._check_open()
         self._check_params(sql, params)
         profile = self._profile(sql)
+        cache = engine.cache if cached and profile.cacheable and params.__class__ in PLAIN else None
+        pending: Pending | None = None
+        if cache is not None:
+            found = cache.look(profile.results, shape, params)
+            if found is not NONE:
+                return found
+            pending = cache.pending(profile, shape, params)
+        found = MISS
         if self._inline_on and profile.cost.lane is Lane.INLINE and profile.kind is Kind.READ:
             found = self._inline(engine, profile, params, shape)
-            if found is not MISS:
-                return found
-        return self._answer(engine, self._send(engine, profile, params, shape, timeout, priority))
+        if found is MISS:
+            found = self._answer(engine, self._send(engine, profile, params, shape, timeout, priority))
+        if pending is not None and cache is not None:
+            cache.keep(pending, shape, params, found)
+        return found
 
     def _inline(self, engine: Engine, profile: Profile, params: Any, shape: Shape) -> Any:
         """In this thread, one at a time: more at once only hand the GIL around."""

@@ -66,9 +66,8 @@ class ResultCache:
 
     def pending(self, profile: Profile, shape: Shape, params: Any) -> Pending | None:
         """Before a read whose result was not kept: what must still hold afterwards. None: it is not worth keeping."""
-        stored: Stored | None = profile.results
         try:
-            if not self.kept.wants(stored, (profile.sql, shape, params)):
+            if not self.kept.wants(profile.results, (profile.sql, shape, params)):
                 return None
         except TypeError:
             return None  # a parameter that has no hash
@@ -77,6 +76,7 @@ class ResultCache:
         with self._lock:
             if self.page[HEAD] != self.head and not self._catch_up():
                 return None
+            stored = profile.results  # another thread may have been here
             if stored is None:
                 stored = profile.results = self.kept.stored(profile.tables_read)
             return stored, self.kept.token(profile.tables_read)
