@@ -95,7 +95,7 @@ class Database(Front):
         engine = assembly.build(self._location, self._settings, self._port, self._observers)
         self._opening = True
         try:
-            await self._port.in_thread(engine.open)
+            await self._port.in_thread(engine.open, engine.give_up)
         except asyncio.CancelledError:
             threading.Thread(target=engine.close, args=(0.0,), name="millpond-closing").start()
             raise

@@ -23,6 +23,7 @@ from millpond.errors import (
 )
 
 __all__ = [
+    "cannot_open_yet",
     "clip",
     "database_closed",
     "deadline_exceeded",
@@ -145,6 +146,22 @@ def lock_timeout(
         hint="That process keeps a write transaction open. End it sooner, give this call a longer timeout=, or open "
         "the file there through Millpond too, so that both take turns.",
         sql=sql, waited=waited_s, holder=holder, applied="no",
+    )  # fmt: skip
+
+
+def cannot_open_yet(
+    file: str, waited_s: float, holder: Holder | None, *, extended_code: int | None = None, path: str | None = None
+) -> LockTimeout:
+    """While a file is opened another process has it locked."""
+    who = "another process"
+    if holder is not None:
+        program = f" ({shorten(holder.program, 36)})" if holder.program else ""
+        who = f"pid {holder.pid}{program}"
+    return LockTimeout(
+        line(f"cannot open {shorten(file, 50)}: {who} holds it locked; waited {waited_s:.2f} s (timeout_s)"),
+        detail="It was tried again and again.",
+        hint="It may be in another journal mode than WAL, and in use. End its other users once.",
+        extended_code=extended_code, waited=waited_s, holder=holder, path=path,
     )  # fmt: skip
 
 

@@ -74,7 +74,9 @@ class Connection:
 
     pinned = False
 
-    def __init__(self, setup: Setup, *, readonly: bool, uri: str | None = None) -> None:
+    def __init__(
+        self, setup: Setup, *, readonly: bool, uri: str | None = None, wait_ms: int = FIRST_STATEMENT_TIMEOUT_MS
+    ) -> None:
         flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         settings = setup.settings
         self._setup = setup
@@ -86,7 +88,7 @@ class Connection:
             statementcachesize=settings.statement_cache,
         )
         try:
-            self.db.set_busy_timeout(FIRST_STATEMENT_TIMEOUT_MS)
+            self.db.set_busy_timeout(wait_ms)
             self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
             self.db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, int(settings.trusted_schema))
             self.profiler = Profiler(self.db, on_writer=not readonly)

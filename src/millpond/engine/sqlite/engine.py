@@ -22,6 +22,7 @@ from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.observers import Observers
+from millpond.engine.sqlite.opening import when_free
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
@@ -87,6 +88,7 @@ class Engine:
         self._forget: Callable[[], None] = lambda: None
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
+        self._given_up = threading.Event()
         self._page_size = 4096
 
     @property
@@ -106,7 +108,13 @@ class Engine:
         """
         guards.oldest_good_version()
         self.observers.start()
-        self.writer.start()
+        try:
+            self.writer.start()
+        except BaseException:
+            self._given_up.set()
+            self.writer.close(0.0)
+            self.observers.close(0.0)
+            raise
         try:
             if not self.memory:
                 self.index = WalIndex.open(self.location.path)
@@ -123,6 +131,10 @@ class Engine:
             self._forget = guards.watch_other_engines(self.location.path, self._conflict)
         self.emit(lambda: events.Opened(monotonic(), self.location.path, apsw.sqlite_lib_version()))
 
+    def give_up(self) -> None:
+        """From any thread: nobody waits any more for this database to open."""
+        self._given_up.set()
+
     def close(self, grace_s: float) -> None:
         """Finish what is queued within the grace, fail the rest, close everything. Twice is once."""
         if self.standing is not Standing.OPEN:
@@ -138,6 +150,7 @@ class Engine:
         self.is_open = standing is Standing.OPEN  # asked for at each call
 
     def _take_down(self, grace_s: float) -> None:
+        self._given_up.set()
         self._forget()
         left = len(self.writer) + (self.lanes.waiting if self.lanes is not None else 0)
         until = monotonic() + grace_s
@@ -259,11 +272,18 @@ class Engine:
 
     def open_writer(self) -> Connection:
         """The writer's connection: creates the file, and puts it into WAL mode."""
-        path = self.location.path
         if self.memory:
             return Connection(self.setup, readonly=False, uri=":memory:")
+        settings = self.settings
+        return when_free(
+            self._open_writer, self.location.path,
+            timeout_s=settings.timeout_s, slice_s=settings.busy_slice_ms / 1000, given_up=self._given_up,
+        )  # fmt: skip
+
+    def _open_writer(self) -> Connection:
+        path = self.location.path
         try:
-            connection = Connection(self.setup, readonly=False)
+            connection = Connection(self.setup, readonly=False, wait_ms=self.settings.busy_slice_ms)
         except BaseException as exc:
             raise translate.translate_open(exc, path, files=self._files, header=None) from exc
         try:
