@@ -371,7 +371,7 @@ class Engine:
         if not hasattr(call, "committing"):
             return self._late_read(call, timeout_s, now)
         writer = self.writer
-        applied: Any = "unknown" if running else "no"
+        applied: Any = None if call.reads else "unknown" if running else "no"
         if not running and writer.phase is Phase.GATE:
             held = platform.write_lock_holder(self.location.path)
             since = now - writer.since

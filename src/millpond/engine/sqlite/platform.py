@@ -15,7 +15,7 @@ WRITE_LOCK_BYTE = 120
 """The byte of the -shm file that SQLite locks to write. Source: sqlite.org/walformat.html, "WAL locks"."""
 
 MAIN_LOCK_BYTES = (0x40000000, 0x40000000 + 511)
-"""The bytes of the file itself that are locked outside of WAL mode: pending, reserved, shared. Source: SQLite's os.h."""
+"""The file's own bytes that are locked outside of WAL mode: pending, reserved, shared. Source: SQLite's os.h."""
 
 PROGRAM_LENGTH = 80
 

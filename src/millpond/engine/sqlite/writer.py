@@ -495,7 +495,7 @@ class Writer:
 
     def _error_of(self, call: WriteCall, exc: BaseException) -> BaseException:
         """What the caller of a failed job is told: the engine's errors in Millpond's words, its own as they are."""
-        if call.stop and isinstance(exc, apsw.InterruptError):
+        if call.stop and getattr(exc, "extended_code", getattr(exc, "extendedresult", 0)) == apsw.SQLITE_INTERRUPT:
             return self._host.late(call, call.timeout_s, running=False)
         if isinstance(exc, apsw.Error) or not isinstance(call, FunctionWrite):
             return self._host.translate(exc, call.sql)
@@ -610,7 +610,7 @@ class Writer:
                         continue
                     replies.append((call, None, self._host.translate(exc, call.sql)))
                 except BaseException as exc:
-                    replies.append((call, None, self._host.translate(exc, call.sql)))
+                    replies.append((call, None, self._error_of(call, exc)))
                 break
         self._alone = None
         with self._lock:
