@@ -25,6 +25,7 @@ from millpond.errors import (
 __all__ = [
     "cannot_open_yet",
     "clip",
+    "closed_under",
     "database_closed",
     "deadline_exceeded",
     "deferred_violation",
@@ -235,6 +236,19 @@ def lease_expired(
         hint=f"{_SHORTER} If it must last, set Settings(max_lease={3 * limit_s:g}) and know that every other write "
         "waits.",
         waited=held_s, applied="no",
+    )  # fmt: skip
+
+
+def closed_under(file: str, *, opened: str, held_s: float, statements: int) -> TransactionLost:
+    """The database was closed while a transaction was open, and its time to end had passed."""
+    return TransactionLost(
+        line(
+            f"transaction opened at {shorten(opened, PLACE_LENGTH)} was rolled back after {held_s:.1f} s: "
+            f"{shorten(file, 30)} was closed"
+        ),
+        detail=f"{_count(statements, 'statement', 'statements')} undone. Nothing of it is in the file.",
+        hint="Let transactions end before close(); Settings(close_grace_s=...) is how long it waits for them.",
+        waited=held_s, retryable=False, applied="no",
     )  # fmt: skip
 
 

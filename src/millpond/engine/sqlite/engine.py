@@ -7,13 +7,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import apsw
 
 from millpond import errors, events, messages
-from millpond.engine.sqlite import guards, platform, translate
+from millpond.engine.sqlite import guards, translate
 from millpond.engine.sqlite.calls import Transaction
 from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
@@ -21,6 +21,7 @@ from millpond.engine.sqlite.files import FileFacts, gather
 from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
+from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.engine.sqlite.observers import Observers
 from millpond.engine.sqlite.opening import when_free
 from millpond.engine.sqlite.wal_index import WalIndex
@@ -75,6 +76,7 @@ class Engine:
             converters=Converters(settings.converters),
         )
         self.observers = Observers(observers)
+        self.lock_watch = LockWatch(location.path)
         self.writer = Writer(self)
         self.lanes: Lanes | None = None
         self.index: WalIndex | None = None
@@ -363,6 +365,9 @@ class Engine:
             awaiting=awaiting,
         )
 
+    def closed_under(self, lease: Lease, held_s: float) -> errors.Error:
+        return messages.closed_under(self.name, opened=lease.place, held_s=held_s, statements=lease.statements)
+
     def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error:
         """The error for a call whose deadline has passed: says where its time went, and who is to blame."""
         now = monotonic()
@@ -373,29 +378,19 @@ class Engine:
         writer = self.writer
         applied: Any = None if call.reads else "unknown" if running else "no"
         if not running and writer.phase is Phase.GATE:
-            held = platform.write_lock_holder(self.location.path)
-            since = now - writer.since
-            holder = errors.Holder(
-                pid=held.pid if held else None,
-                program=held.program if held else None,
-                since=None,
-                held_s=since,
-                place=None,
-                ours=held.ours if held else False,
-            )
+            holder = self.lock_watch.look(writer.since)
             return messages.lock_timeout(
-                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
+                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer) + 1,
                 oldest_s=max(waited, writer.oldest_s(now)),
             )  # fmt: skip
         grant = writer.grant
         lease = grant.current if grant is not None else None
         if not running and lease is not None:
             name, awaiting = self.port.caller_name(lease.caller)
-            holder = errors.Holder(
-                pid=os.getpid(), program=None, since=None, held_s=now - lease.granted, place=lease.place, ours=True
-            )
+            held_s = now - lease.granted
+            holder = errors.Holder(os.getpid(), None, time() - held_s, held_s, lease.place, ours=True)
             return messages.lock_timeout(
-                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
+                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer) + 1,
                 oldest_s=max(waited, writer.oldest_s(now)), task=name, statements=lease.statements,
                 last_statement_s=now - lease.last, awaiting=awaiting,
             )  # fmt: skip

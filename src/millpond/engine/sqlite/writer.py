@@ -46,7 +46,7 @@ class Writer:
         self._lock = threading.Lock()
         self._bell = Bell()
         self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
-        self._gate = Gate(settings.busy_slice_ms)
+        self._gate = Gate(settings.busy_slice_ms, host.lock_watch)
         self._claims = threading.Lock()
         self._watch = LeaseWatch(host, self._queue.__len__)
         self._kicked = False
@@ -355,7 +355,8 @@ class Writer:
             return False
         waited = monotonic() - started
         if waited > LONG_WAIT_S:
-            self._host.emit(lambda: events.LockWaited(monotonic(), waited, None, None))
+            held_by = self._gate.held_by or errors.Holder()
+            self._host.emit(lambda: events.LockWaited(monotonic(), waited, held_by.pid, held_by.program))
         return True
 
     def _is_wanted(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from millpond import errors, events
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.grant import Lease
+from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.ports import Port
 from millpond.settings import Settings
 
@@ -31,6 +32,7 @@ class WriterHost(Protocol):
 
     settings: Settings
     port: Port
+    lock_watch: LockWatch
 
     @property
     def memory(self) -> bool: ...
@@ -45,3 +47,4 @@ class WriterHost(Protocol):
     def emit(self, make: Callable[[], events.Event]) -> None: ...
     def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error: ...
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error: ...
+    def closed_under(self, lease: Lease, held_s: float) -> errors.Error: ...
