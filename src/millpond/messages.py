@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from millpond.errors import (
     Applied,
@@ -51,6 +52,9 @@ SQL_LENGTH = 48
 SQL_LEAST = 16
 LOOKED_AT = 4_096
 """Characters of a statement that are looked at; a script may have megabytes."""
+
+FOREIGN_KEY_CODE = 787
+"""SQLITE_CONSTRAINT_FOREIGNKEY, as SQLite itself would say it at the COMMIT."""
 
 PLACE_LENGTH = 60
 """Enough for "handlers.py:212 in award_points()" and to spare."""
@@ -260,12 +264,18 @@ def transaction_control(word: str, instead: str) -> TransactionControl:
     )  # fmt: skip
 
 
-def deferred_violation(what: str, sql: str | None = None) -> ForeignKeyViolation:
-    """At its end a write leaves deferred foreign keys violated. what: the statement or the transaction, for people."""
+def deferred_violation(what: str, sql: str | None = None, keys: Sequence[tuple[str, str]] = ()) -> ForeignKeyViolation:
+    """At its end a write leaves deferred foreign keys violated.
+
+    what: the statement or the transaction, for people. keys: which they can be, as table and parent.
+    """
+    named = [f"{shorten(table, 25)} -> {shorten(parent, 25)}" for table, parent in keys]
+    one = f": {named[0]}" if len(named) == 1 else ""
+    several = f"One of: {'; '.join(named)}. " if len(named) > 1 else ""
     return ForeignKeyViolation(
-        f"{what} leaves a deferred foreign key violated",
-        detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
-        sql=sql, applied="no",
+        line(f"{what} leaves a deferred foreign key violated{one}"),
+        detail=f"{several}Its neighbours in the batch are not touched. Not applied; retrying will not help.",
+        extended_code=FOREIGN_KEY_CODE, sql=sql, applied="no",
     )  # fmt: skip
 
 

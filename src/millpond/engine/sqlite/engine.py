@@ -24,6 +24,7 @@ from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.engine.sqlite.observers import Observers
 from millpond.engine.sqlite.opening import when_free
+from millpond.engine.sqlite.translate import ForeignKey
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
@@ -486,26 +487,40 @@ class Engine:
         """The tables and views there are, for error texts."""
         return list(self._schema())
 
+    def foreign_keys(self) -> Sequence[ForeignKey]:
+        """The foreign keys there are, for error texts."""
+        found = self._ask(
+            'SELECT s.name, group_concat(f."from", \', \' ORDER BY f.seq), f."table", '
+            "ifnull(group_concat(f.\"to\", ', ' ORDER BY f.seq), '') "
+            "FROM sqlite_schema s, pragma_foreign_key_list(s.name) f "
+            "WHERE s.type = 'table' GROUP BY s.name, f.id LIMIT 5000"
+        )
+        return [ForeignKey(*map(str, row)) for row in found]
+
     def _schema(self) -> dict[str, list[str]]:
-        """Tables and their columns, read on a connection of its own: errors are rare, and any thread may have one."""
+        """Tables and their columns."""
+        found: dict[str, list[str]] = {}
+        for table, column in self._ask(
+            "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c "
+            "WHERE s.type IN ('table', 'view') LIMIT 5000"
+        ):
+            found.setdefault(str(table), []).append(str(column))
+        return found
+
+    def _ask(self, sql: str) -> list[Any]:
+        """Read the schema on a connection of its own: errors are rare, and any thread may have one."""
         if self.memory or self.standing is not Standing.OPEN:
-            return {}
+            return []
         with self._schema_lock:
             try:
                 db = apsw.Connection(self.location.path, flags=apsw.SQLITE_OPEN_READONLY)
             except apsw.Error:
-                return {}
+                return []
             try:
                 db.set_busy_timeout(50)
-                found: dict[str, list[str]] = {}
-                for table, column in db.execute(
-                    "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c "
-                    "WHERE s.type IN ('table', 'view') LIMIT 5000"
-                ):
-                    found.setdefault(str(table), []).append(str(column))
-                return found
+                return db.execute(sql).fetchall()
             except apsw.Error:
-                return {}
+                return []
             finally:
                 db.close()
 

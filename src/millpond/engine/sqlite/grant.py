@@ -276,7 +276,8 @@ class Grant:
                 return False
             violation: BaseException | None = None
             if keep and self._connection.deferred_violations():
-                violation = messages.deferred_violation(f"the transaction opened at {lease.place}")
+                keys = self._connection.violated_keys()
+                violation = messages.deferred_violation(f"the transaction opened at {lease.place}", keys=keys)
             if keep and violation is None:
                 if self._together:
                     self._connection.run("RELEASE lease")

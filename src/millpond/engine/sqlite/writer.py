@@ -472,9 +472,10 @@ class Writer:
                     with self._lock:
                         self._running = None
             if connection.deferred_violations():
+                keys = connection.violated_keys()
                 if together and not savepoint:
                     run("ROLLBACK")
-                raise messages.deferred_violation(messages.clip(call.sql), call.sql)
+                raise messages.deferred_violation(messages.clip(call.sql), call.sql, keys)
             if call.stop and (savepoint or not together):
                 raise self._host.late(call, call.timeout_s, running=False)
             if savepoint:
