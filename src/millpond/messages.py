@@ -31,6 +31,7 @@ __all__ = [
     "deadline_exceeded",
     "deferred_violation",
     "engine_conflict",
+    "engine_conflict_before",
     "forked",
     "headed",
     "lease_expired",
@@ -332,6 +333,12 @@ def forked(opened_pid: int, used_pid: int) -> Forked:
     )
 
 
+_TWO_LIBRARIES = (
+    "two SQLite libraries in one process drop each other's file locks when either closes the file: "
+    "corruption is possible."
+)
+
+
 def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None) -> EngineConflict:
     """No. 15. place: module and line; ours, theirs: versions of SQLite."""
     library = f"sqlite3 {theirs}" if theirs else "sqlite3"
@@ -340,9 +347,20 @@ def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None)
             f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) opened {shorten(file, 30)} in this process "
             f"beside Millpond's SQLite {ours}"
         ),
-        detail="two SQLite libraries in one process drop each other's file locks when either closes the file: "
-        "corruption is possible.",
+        detail=_TWO_LIBRARIES,
         hint="Open it there through millpond.sync.Database, or in another process.",
+    )
+
+
+def engine_conflict_before(file: str, ours: str, theirs: str | None = None) -> EngineConflict:
+    """The other library had the file open before."""
+    library = f"sqlite3 {theirs}" if theirs else "sqlite3"
+    return EngineConflict(
+        line(
+            f"{shorten(file, 50)} was open in this process before, through {library}, beside Millpond's SQLite {ours}"
+        ),
+        detail=_TWO_LIBRARIES,
+        hint="Close it there before, open it there through millpond.sync.Database, or in another process.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic, time
@@ -17,6 +18,7 @@ from millpond.engine.sqlite import guards, translate
 from millpond.engine.sqlite.calls import Transaction
 from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
+from millpond.engine.sqlite.descriptors import other_library_has_open
 from millpond.engine.sqlite.files import FileFacts, gather
 from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import InlineReader
@@ -92,6 +94,8 @@ class Engine:
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
         self._given_up = threading.Event()
+        self._conflict_seen: str | None = None
+        self._corruption: str | None = None
         self._page_size = 4096
 
     @property
@@ -110,6 +114,9 @@ class Engine:
         Raises: errors.Error with what is wrong with the file or the folder.
         """
         guards.oldest_good_version()
+        conflict = not self.memory and other_library_has_open(self.location.path)
+        if conflict:
+            guards.warn_of_earlier(self.name)
         self.observers.start()
         try:
             self.writer.start()
@@ -132,6 +139,8 @@ class Engine:
         guards.call_after_fork(self)
         if not self.memory:
             self._forget = guards.watch_other_engines(self.location.path, self._conflict)
+        if conflict:
+            self._conflict("before it was opened here")
         self.emit(lambda: events.Opened(monotonic(), self.location.path, apsw.sqlite_lib_version()))
 
     def give_up(self) -> None:
@@ -334,6 +343,8 @@ class Engine:
             exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
         )
         error.__cause__ = exc
+        if isinstance(error, errors.DatabaseCorrupt) and not _ATTACHES.match(messages.clip(sql or "")):
+            self._corruption = str(error)
         return error
 
     def schema_changed(self) -> None:
@@ -464,6 +475,14 @@ class Engine:
             Check("files", problem is None, str(problem or "the files are those that were opened")),
             Check("read", read_error is None, str(read_error or "a read was answered")),
             Check("writer", self.writer.is_alive, f"the writer is {self.writer.phase.value}"),
+            Check("integrity", self._corruption is None, self._corruption or "no damage was met since it was opened"),
+            Check(
+                "engine",
+                self._conflict_seen is None,
+                f"sqlite3 has opened the file in this process: {self._conflict_seen}"
+                if self._conflict_seen is not None
+                else "no other SQLite library was seen to open the file in this process",
+            ),
             Check("write queue", oldest < 1.0, f"{len(self.writer)} writes wait, the oldest for {oldest:.2f} s"),
             Check(
                 "readers",
@@ -474,7 +493,7 @@ class Engine:
             ),
             Check("log", wal_bytes <= self.settings.wal_limit_bytes, f"the log holds {wal_bytes / 2**20:.1f} MiB"),
         )
-        failing = any(not check.ok for check in checks[:3])
+        failing = any(not check.ok for check in checks[:4])
         degraded = any(not check.ok for check in checks)
         return Health("failing" if failing else "degraded" if degraded else "ok", checks)
 
@@ -528,8 +547,12 @@ class Engine:
         return gather(self.location.path)
 
     def _conflict(self, place: str) -> None:
+        self._conflict_seen = place
         self.emit(lambda: events.EngineConflictSeen(monotonic(), place))
 
+
+_ATTACHES = re.compile(r"attach\b", re.IGNORECASE)
+"""Whatever is wrong then, it is another file."""
 
 _INSTEAD = {
     "db": "Use `async with db.transaction() as tx:` for several statements, or `await db.write(fn)`.",
