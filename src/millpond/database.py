@@ -411,8 +411,13 @@ class Database(Front):
             found = engine.inline.run(profile, params, shape, now)
         except Exception as exc:
             engine.errors += 1
-            raise engine.translate(exc, sql) from exc
+            error = engine.translate(exc, sql)
+            if engine.observed:
+                engine.finished_inline(sql, perf_counter() - now, None, error)
+            raise error from exc
         self._spent = engine.inline.ended >= turn.slice_ends
+        if engine.observed and found is not MISS:
+            engine.finished_inline(sql, engine.inline.ended - now, found, None)
         return found
 
     def _turn_over(self) -> None:
@@ -473,16 +478,28 @@ class Database(Front):
         """Wait for a call, its deadline watched; a cancel stops it."""
         self._watch.add(call, call.timeout_s)
         try:
-            return await call.waiter
-        except asyncio.CancelledError:
+            if not engine.observed:
+                return await call.waiter
+            result = await call.waiter
+            engine.finished(call, result, None)
+            return result
+        except asyncio.CancelledError as exc:
             engine.cancelled += 1
             self._give_up(engine, call)
+            if engine.observed:
+                engine.finished(call, None, exc)
             raise
         except GeneratorExit:
             call.waiter.cancel()  # collected, maybe while this thread holds a lock: nothing may be locked here
             raise
-        except errors.Error:
+        except errors.Error as exc:
             engine.errors += 1
+            if engine.observed:
+                engine.finished(call, None, exc)
+            raise
+        except Exception as exc:
+            if engine.observed:
+                engine.finished(call, None, exc)  # what a function given to `write` raised
             raise
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from millpond import errors, events, messages
-from millpond.engine.sqlite import guards, translate
+from millpond.engine.sqlite import finished, guards, translate
 from millpond.engine.sqlite.calls import Transaction
 from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
@@ -79,6 +79,7 @@ class Engine:
             converters=Converters(settings.converters),
         )
         self.observers = Observers(observers)
+        self.observed = self.observers.wanted
         self.lock_watch = LockWatch(location.path)
         self.writer = Writer(self)
         self.lanes: Lanes | None = None
@@ -365,6 +366,16 @@ class Engine:
     def emit(self, make: Callable[[], events.Event]) -> None:
         if self.observers.wanted:
             self.observers.emit(make)
+
+    def finished(self, call: Any, result: Any, error: BaseException | None) -> None:
+        """With observers: a call that went through a queue is over."""
+        event = finished.of_call(call, result, error)
+        if event is not None:
+            self.emit(lambda: event)
+
+    def finished_inline(self, sql: str, ran_s: float, result: Any, error: BaseException | None) -> None:
+        """With observers: a read that ran where the caller is is over."""
+        self.emit(lambda: finished.of_inline_read(sql, ran_s, result, error))
 
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
         _, awaiting = self.port.caller_name(lease.caller)
