@@ -24,6 +24,7 @@ from millpond.errors import (
 )
 
 __all__ = [
+    "attached_locked",
     "cannot_open_yet",
     "clip",
     "closed_under",
@@ -56,6 +57,8 @@ LOOKED_AT = 4_096
 
 FOREIGN_KEY_CODE = 787
 """SQLITE_CONSTRAINT_FOREIGNKEY, as SQLite itself would say it at the COMMIT."""
+
+SQLITE_BUSY = 5
 
 PLACE_LENGTH = 60
 """Enough for "handlers.py:212 in award_points()" and to spare."""
@@ -152,6 +155,25 @@ def lock_timeout(
         hint="That process keeps a write transaction open. End it sooner, give this call a longer timeout=, or open "
         "the file there through Millpond too, so that both take turns.",
         sql=sql, waited=waited_s, holder=holder, applied="no",
+    )  # fmt: skip
+
+
+def attached_locked(
+    file: str, *, sql: str | None, waited_s: float, holder: Holder | None, path: str | None
+) -> LockTimeout:
+    """A commit could not change an attached file, since somebody reads it."""
+    who = "another connection"
+    if holder is not None and holder.ours:
+        who = "this process"
+    elif holder is not None:
+        who = f"pid {holder.pid}" + (f" ({shorten(holder.program, 30)})" if holder.program else "")
+    ours = holder is None or holder.ours
+    return LockTimeout(
+        headed(sql, f" waited {waited_s:.2f} s for {shorten(file, 26)}, which is attached and locked by {who}"),
+        detail=f"The file is not in WAL mode, so a commit waits for its readers. {_NOT_APPLIED}",
+        hint=("End snapshots and iterations that read it before, or p" if ours else "P")
+        + "ut it into WAL mode: PRAGMA name.journal_mode = WAL.",
+        extended_code=SQLITE_BUSY, sql=sql, waited=waited_s, holder=holder, path=path, applied="no",
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 
 from millpond import errors, events, messages
+from millpond.engine.sqlite.attached import commit_again
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
 from millpond.engine.sqlite.connection import Connection
@@ -542,9 +543,9 @@ class Writer:
         try:
             run("COMMIT" if done else "ROLLBACK")
         except apsw.Error as exc:
-            if db.in_transaction:
-                run("ROLLBACK")
-            return exc
+            failed = commit_again(self.connection, exc, done, self._out_of_time)
+            if failed is not None:
+                return failed
         if self._wrote:
             self._unsynced = not full
         return None
