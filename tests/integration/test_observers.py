@@ -60,6 +60,24 @@ async def test_each_statement_that_is_over_is_told(db_path: str) -> None:
     assert [event.error for event in finished(seen, "write")] == [None, "LookupError"]
 
 
+async def test_statements_in_transactions_and_snapshots_are_told(db_path: str) -> None:
+    seen: list[events.Event] = []
+    insert, read, wrong = "INSERT INTO t VALUES (?)", "SELECT x FROM t", "INSERT INTO t VALUES (NULL)"
+    async with Database(db_path, observers=[seen.append]) as db:
+        await db.execute("CREATE TABLE t(x NOT NULL)")
+        async with db.transaction() as tx:
+            for n in range(3):
+                await tx.execute(insert, (n,))
+            with pytest.raises(errors.NotNullViolation):
+                await tx.execute(wrong)
+            await tx.fetch_all(read)
+        async with db.snapshot() as snapshot:
+            await snapshot.fetch_all(read)
+    assert [(event.route, event.rows, event.error) for event in finished(seen, insert)] == [("writer", 1, None)] * 3
+    assert [event.error for event in finished(seen, wrong)] == ["NotNullViolation"]
+    assert [(event.route, event.rows) for event in finished(seen, read)] == [("writer", 3), ("heavy", 3)]
+
+
 def test_threads_tell_their_statements_too(db_path: str) -> None:
     seen: list[events.Event] = []
     with millpond.sync.Database(db_path, observers=[seen.append]) as db:

@@ -375,7 +375,11 @@ class Engine:
 
     def finished_inline(self, sql: str, ran_s: float, result: Any, error: BaseException | None) -> None:
         """With observers: a read that ran where the caller is is over."""
-        self.emit(lambda: finished.of_inline_read(sql, ran_s, result, error))
+        self.emit(lambda: finished.of_run(sql, "inline", ran_s, result, error))
+
+    def finished_inside(self, sql: str, ran_s: float, result: Any, error: BaseException | None) -> None:
+        """With observers: a statement of an interactive transaction is over."""
+        self.emit(lambda: finished.of_run(sql, "writer", ran_s, result, error))
 
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
         _, awaiting = self.port.caller_name(lease.caller)

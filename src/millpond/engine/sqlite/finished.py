@@ -7,9 +7,10 @@ from typing import Any
 
 from millpond.engine.sqlite.calls import FunctionWrite, ManyWrite, ReadCall, ScriptWrite, StatementWrite, WriterOnly
 from millpond.engine.sqlite.connection import ExecuteResult
+from millpond.engine.sqlite.lanes import Step
 from millpond.events import StatementFinished
 
-__all__ = ["of_call", "of_inline_read"]
+__all__ = ["of_call", "of_run"]
 
 
 def of_call(call: Any, result: Any, error: BaseException | None) -> StatementFinished | None:
@@ -18,6 +19,8 @@ def of_call(call: Any, result: Any, error: BaseException | None) -> StatementFin
         route = "heavy" if call.heavy else "quick"
     elif isinstance(call, (StatementWrite, ManyWrite, ScriptWrite, FunctionWrite, WriterOnly)):
         route = "writer"
+    elif isinstance(call, Step) and call.session.what == "snapshot" and call.sql != "BEGIN":
+        route = "heavy"
     else:
         return None
     now = monotonic()
@@ -26,9 +29,9 @@ def of_call(call: Any, result: Any, error: BaseException | None) -> StatementFin
     return StatementFinished(now, call.sql, route, max(0.0, begun - call.submitted), now - begun, rows, _name(error))
 
 
-def of_inline_read(sql: str, ran_s: float, result: Any, error: BaseException | None) -> StatementFinished:
-    """The event for a read that ran where the caller is."""
-    return StatementFinished(monotonic(), sql, "inline", 0.0, ran_s, _rows(result), _name(error))
+def of_run(sql: str, route: str, ran_s: float, result: Any, error: BaseException | None) -> StatementFinished:
+    """The event for a statement that waited for nothing: an inline read, or one inside a transaction."""
+    return StatementFinished(monotonic(), sql, route, 0.0, ran_s, _rows(result), _name(error))
 
 
 def _rows(result: Any) -> int:

@@ -243,6 +243,7 @@ class Writer:
             translate=self._host.translate,
             claims=self._claims,
             is_open=is_open,
+            tell=self._host.finished_inside if self._host.observed else None,
         )
 
     def _main(self) -> None:
