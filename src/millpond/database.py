@@ -102,7 +102,7 @@ class Database(Front):
         engine = assembly.build(self._location, self._settings, self._port, self._observers)
         self._opening = True
         try:
-            await self._port.in_thread(engine.open)
+            await self._port.in_thread(engine.open, engine.give_up)
         except asyncio.CancelledError:
             threading.Thread(target=engine.close, args=(0.0,), name="millpond-closing").start()
             raise
@@ -482,10 +482,16 @@ class Database(Front):
             found = engine.inline.run(profile, params, shape, now)
         except Exception as exc:
             engine.errors += 1
-            raise engine.translate(exc, sql) from exc
+            error = engine.translate(exc, sql)
+            if engine.observed:
+                engine.finished_inline(sql, perf_counter() - now, None, error)
+            raise error from exc
         self._spent = engine.inline.ended >= slice_ends
-        if pending is not None and cache is not None and found is not MISS:
-            cache.keep(pending, shape, params, found)
+        if found is not MISS:
+            if pending is not None and cache is not None:
+                cache.keep(pending, shape, params, found)
+            if engine.observed:
+                engine.finished_inline(sql, engine.inline.ended - now, found, None)
         return found
 
     def _slice_ends(self, loop: asyncio.AbstractEventLoop, now: float | None = None) -> float:
@@ -562,10 +568,16 @@ class Database(Front):
         """Wait for a call, its deadline watched; a cancel stops it."""
         self._watch.add(call, call.timeout_s)
         try:
-            return await call.waiter
-        except asyncio.CancelledError:
+            if not engine.observed:
+                return await call.waiter
+            result = await call.waiter
+            engine.finished(call, result, None)
+            return result
+        except asyncio.CancelledError as exc:
             engine.cancelled += 1
             self._give_up(engine, call)
+            if engine.observed:
+                engine.finished(call, None, exc)
             raise
         except GeneratorExit:
             call.waiter.cancel()  # collected, maybe while this thread holds a lock: nothing may be locked here
@@ -574,6 +586,12 @@ class Database(Front):
             engine.errors += 1
             if not isinstance(call, WriteCall) or call.reads:
                 exc.applied = None  # whoever raised it could not know that it reads
+            if engine.observed:
+                engine.finished(call, None, exc)
+            raise
+        except Exception as exc:
+            if engine.observed:
+                engine.finished(call, None, exc)  # what a function given to `write` raised
             raise
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -67,7 +68,7 @@ class Front:
         self._settings = assembly.settings_from(settings)
         check_kind(row_factory, "row_factory")
         self._row_factory = row_factory
-        self._observers = tuple(observers)
+        self._observers = checked_observers(observers)
         self._closed_at: tuple[str, float] | None = None
         self._timeout_s = self._settings.timeout_s
         self._full = self._settings.durability == "full"
@@ -350,6 +351,29 @@ def check_priority(priority: object, applied: errors.Applied | None = None) -> N
 
 def leave(_connection: Connection) -> None:
     """Nothing is left to clean in the reader."""
+
+
+def checked_observers(observers: Any) -> tuple[Observer, ...]:
+    """Observers are functions of an event. Raises: ProgrammingError."""
+    if not isinstance(observers, Iterable):
+        raise errors.ProgrammingError(
+            f"observers={type(observers).__name__}: a list of functions of one event",
+            hint="Write Database(path, observers=[tell]), with `def tell(event): ...`.",
+        )
+    found = tuple(observers)
+    for one in found:
+        if not callable(one):
+            raise errors.ProgrammingError(
+                f"an observer is a function of one event, not {type(one).__name__}",
+                hint="Write `def tell(event): ...`, and Database(path, observers=[tell]).",
+            )
+        if inspect.iscoroutinefunction(one) or inspect.iscoroutinefunction(getattr(one, "__call__", None)):  # noqa: B004  # its kind is asked, not whether it is there
+            raise errors.ProgrammingError(
+                f"observer {getattr(one, '__qualname__', type(one).__name__)} is async, and would never be awaited",
+                hint="Write `def tell(event): ...`: it is called in a thread of its own. To go on in a loop: "
+                "`loop.call_soon_threadsafe(queue.put_nowait, event)`.",
+            )
+    return found
 
 
 def check_function(fn: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from millpond.errors import (
     Applied,
@@ -24,11 +25,15 @@ from millpond.errors import (
 )
 
 __all__ = [
+    "attached_locked",
+    "cannot_open_yet",
     "clip",
+    "closed_under",
     "database_closed",
     "deadline_exceeded",
     "deferred_violation",
     "engine_conflict",
+    "engine_conflict_before",
     "for_threads",
     "forked",
     "headed",
@@ -53,6 +58,11 @@ SQL_LENGTH = 48
 SQL_LEAST = 16
 LOOKED_AT = 4_096
 """Characters of a statement that are looked at; a script may have megabytes."""
+
+FOREIGN_KEY_CODE = 787
+"""SQLITE_CONSTRAINT_FOREIGNKEY, as SQLite itself would say it at the COMMIT."""
+
+SQLITE_BUSY = 5
 
 PLACE_LENGTH = 60
 """Enough for "handlers.py:212 in award_points()" and to spare."""
@@ -163,6 +173,41 @@ def lock_timeout(
         hint="That process keeps a write transaction open. End it sooner, give this call a longer timeout=, or open "
         "the file there through Millpond too, so that both take turns.",
         sql=sql, waited=waited_s, holder=holder, applied="no",
+    )  # fmt: skip
+
+
+def attached_locked(
+    file: str, *, sql: str | None, waited_s: float, holder: Holder | None, path: str | None
+) -> LockTimeout:
+    """A commit could not change an attached file, since somebody reads it."""
+    who = "another connection"
+    if holder is not None and holder.ours:
+        who = "this process"
+    elif holder is not None:
+        who = f"pid {holder.pid}" + (f" ({shorten(holder.program, 30)})" if holder.program else "")
+    ours = holder is None or holder.ours
+    return LockTimeout(
+        headed(sql, f" waited {waited_s:.2f} s for {shorten(file, 26)}, which is attached and locked by {who}"),
+        detail=f"The file is not in WAL mode, so a commit waits for its readers. {_NOT_APPLIED}",
+        hint=("End snapshots and iterations that read it before, or p" if ours else "P")
+        + "ut it into WAL mode: PRAGMA name.journal_mode = WAL.",
+        extended_code=SQLITE_BUSY, sql=sql, waited=waited_s, holder=holder, path=path, applied="no",
+    )  # fmt: skip
+
+
+def cannot_open_yet(
+    file: str, waited_s: float, holder: Holder | None, *, extended_code: int | None = None, path: str | None = None
+) -> LockTimeout:
+    """While a file is opened another process has it locked."""
+    who = "another process"
+    if holder is not None:
+        program = f" ({shorten(holder.program, 36)})" if holder.program else ""
+        who = f"pid {holder.pid}{program}"
+    return LockTimeout(
+        line(f"cannot open {shorten(file, 50)}: {who} holds it locked; waited {waited_s:.2f} s (timeout_s)"),
+        detail="It was tried again and again.",
+        hint="It may be in another journal mode than WAL, and in use. End its other users once.",
+        extended_code=extended_code, waited=waited_s, holder=holder, path=path,
     )  # fmt: skip
 
 
@@ -282,6 +327,19 @@ def lease_expired(
     )  # fmt: skip
 
 
+def closed_under(file: str, *, opened: str, held_s: float, statements: int) -> TransactionLost:
+    """The database was closed while a transaction was open, and its time to end had passed."""
+    return TransactionLost(
+        line(
+            f"transaction opened at {shorten(opened, PLACE_LENGTH)} was rolled back after {held_s:.1f} s: "
+            f"{shorten(file, 30)} was closed"
+        ),
+        detail=f"{_count(statements, 'statement', 'statements')} undone. Nothing of it is in the file.",
+        hint="Let transactions end before close(); Settings(close_grace_s=...) is how long it waits for them.",
+        waited=held_s, retryable=False, applied="no",
+    )  # fmt: skip
+
+
 def transaction_control(word: str, instead: str) -> TransactionControl:
     """BEGIN, COMMIT, ROLLBACK, SAVEPOINT or RELEASE in a statement's text; instead: what to write there."""
     return TransactionControl(
@@ -290,12 +348,18 @@ def transaction_control(word: str, instead: str) -> TransactionControl:
     )  # fmt: skip
 
 
-def deferred_violation(what: str, sql: str | None = None) -> ForeignKeyViolation:
-    """At its end a write leaves deferred foreign keys violated. what: the statement or the transaction, for people."""
+def deferred_violation(what: str, sql: str | None = None, keys: Sequence[tuple[str, str]] = ()) -> ForeignKeyViolation:
+    """At its end a write leaves deferred foreign keys violated.
+
+    what: the statement or the transaction, for people. keys: which they can be, as table and parent.
+    """
+    named = [f"{shorten(table, 25)} -> {shorten(parent, 25)}" for table, parent in keys]
+    one = f": {named[0]}" if len(named) == 1 else ""
+    several = f"One of: {'; '.join(named)}. " if len(named) > 1 else ""
     return ForeignKeyViolation(
-        f"{what} leaves a deferred foreign key violated",
-        detail="Its neighbours in the batch are not touched. Not applied; retrying will not help.",
-        sql=sql, applied="no",
+        line(f"{what} leaves a deferred foreign key violated{one}"),
+        detail=f"{several}Its neighbours in the batch are not touched. Not applied; retrying will not help.",
+        extended_code=FOREIGN_KEY_CODE, sql=sql, applied="no",
     )  # fmt: skip
 
 
@@ -352,6 +416,12 @@ def forked(opened_pid: int, used_pid: int) -> Forked:
     )
 
 
+_TWO_LIBRARIES = (
+    "two SQLite libraries in one process drop each other's file locks when either closes the file: "
+    "corruption is possible."
+)
+
+
 def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None) -> EngineConflict:
     """No. 15. place: module and line; ours, theirs: versions of SQLite."""
     library = f"sqlite3 {theirs}" if theirs else "sqlite3"
@@ -360,9 +430,20 @@ def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None)
             f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) opened {shorten(file, 30)} in this process "
             f"beside Millpond's SQLite {ours}"
         ),
-        detail="two SQLite libraries in one process drop each other's file locks when either closes the file: "
-        "corruption is possible.",
+        detail=_TWO_LIBRARIES,
         hint="Open it there through millpond.sync.Database, or in another process.",
+    )
+
+
+def engine_conflict_before(file: str, ours: str, theirs: str | None = None) -> EngineConflict:
+    """The other library had the file open before."""
+    library = f"sqlite3 {theirs}" if theirs else "sqlite3"
+    return EngineConflict(
+        line(
+            f"{shorten(file, 50)} was open in this process before, through {library}, beside Millpond's SQLite {ours}"
+        ),
+        detail=_TWO_LIBRARIES,
+        hint="Close it there before, open it there through millpond.sync.Database, or in another process.",
     )
 
 

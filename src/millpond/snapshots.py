@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
 from millpond import errors
 from millpond.engine.sqlite.connection import ALL, ONE, VALUE, Connection, Shape
+from millpond.engine.sqlite.timed import read_in_time
 from millpond.guesses import with_guesses
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
@@ -64,18 +65,17 @@ class SnapshotReader:
         self._readable(profile)
         if self._copy is not None:
             slices.ended = True
-            found: list[Any] = self._from_copy(engine, profile, slices.params, ALL)
+            seconds = self._db._seconds(self._timeout)
+            found: list[Any] = self._from_copy(engine, profile, slices.params, ALL, seconds)
             return found
         slices.session = self._lane()
         self._streams.append(slices)
         return None
 
-    def _from_copy(self, engine: Engine, profile: Profile, params: Any, shape: Shape) -> Any:
+    def _from_copy(self, engine: Engine, profile: Profile, params: Any, shape: Shape, timeout_s: float) -> Any:
+        """Here and now: the copy has no thread of its own, but its reads end in time."""
         assert self._copy is not None
-        try:
-            return self._copy.query(profile, params, shape)
-        except Exception as exc:
-            raise engine.translate(exc, profile.sql) from exc
+        return read_in_time(self._copy, profile, params, shape, timeout_s, engine.translate)
 
     def _give_back(self) -> None:
         if self._session is not None:
@@ -231,9 +231,9 @@ class Snapshot(SnapshotReader):
         db = self._db
         db._check_params(sql, params)
         profile = self._readable(await db._profile(sql))
-        if self._copy is not None:
-            return self._from_copy(db._check_open(), profile, params, shape)
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
+        if self._copy is not None:
+            return self._from_copy(db._check_open(), profile, params, shape, seconds)
         return await db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
 
 

@@ -382,12 +382,21 @@ class Database(Front):
             with self._inline_lock:
                 if engine.standing is not Standing.OPEN:
                     raise self._closed()
-                return engine.inline.run(profile, params, shape, perf_counter())
+                if not engine.observed:
+                    return engine.inline.run(profile, params, shape, perf_counter())
+                began = perf_counter()
+                found = engine.inline.run(profile, params, shape, began)
+                if found is not MISS:
+                    engine.finished_inline(profile.sql, engine.inline.ended - began, found, None)
+                return found
         except errors.Error:
             raise
         except Exception as exc:
             engine.errors += 1
-            raise engine.translate(exc, profile.sql) from exc
+            error = engine.translate(exc, profile.sql)
+            if engine.observed:
+                engine.finished_inline(profile.sql, 0.0, None, error)
+            raise error from exc
 
     def _profile(self, sql: str) -> Profile:
         engine = self._check_open()
@@ -442,12 +451,21 @@ class Database(Front):
                 error = self._overdue(engine, call)
                 if error is not None:
                     waiter.settle(None, error)
-            return waiter.result()
+            result = waiter.result()
+            if engine.observed:
+                engine.finished(call, result, None)
+            return result
         except errors.Error as exc:
             engine.errors += 1
             messages.for_threads(exc)
             if not isinstance(call, WriteCall) or call.reads:
                 exc.applied = None
+            if engine.observed:
+                engine.finished(call, None, exc)
+            raise
+        except Exception as exc:
+            if engine.observed:
+                engine.finished(call, None, exc)  # what a function given to `write` raised
             raise
         except (KeyboardInterrupt, SystemExit):
             engine.cancelled += 1

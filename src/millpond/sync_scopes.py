@@ -509,9 +509,9 @@ class Snapshot(SnapshotReader):
         db = self._db
         db._check_params(sql, params)
         profile = self._readable(db._profile(sql))
-        if self._copy is not None:
-            return self._from_copy(db._check_open(), profile, params, shape)
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
+        if self._copy is not None:
+            return self._from_copy(db._check_open(), profile, params, shape, seconds)
         return db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
 
 

@@ -65,8 +65,11 @@ class TaskPort:
         except RuntimeError:
             return
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run what blocks in a thread of its own. A cancelled caller waits for its end all the same."""
+    async def in_thread(self, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
+        """Run what blocks in a thread of its own. A cancelled caller waits for its end all the same.
+
+        cancel: called then, to bring the end about.
+        """
         done: asyncio.Future[T] = self._loop.create_future()
 
         def main() -> None:
@@ -84,6 +87,8 @@ class TaskPort:
                 await asyncio.shield(done)
             except asyncio.CancelledError as exc:
                 cancelled = exc
+                if cancel is not None:
+                    cancel()
             except BaseException:
                 if not done.done():
                     raise  # not its result, which is raised below

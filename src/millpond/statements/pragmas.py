@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Pragma", "pragma_kind"]
+__all__ = ["Pragma", "acts_when_prepared", "pragma_kind"]
 
 
 class Pragma(enum.Enum):
@@ -32,6 +32,10 @@ _EVERYWHERE = frozenset({"analysis_limit", "automatic_index", "cache_size", "cac
 _READS_WITH_VALUE = frozenset({"foreign_key_check", "foreign_key_list", "index_info", "index_list",
                                "index_xinfo", "integrity_check", "quick_check", "table_info", "table_list",
                                "table_xinfo"})  # fmt: skip
+
+_ACTS_WHEN_RUN = _READS_WITH_VALUE | {"application_id", "incremental_vacuum", "journal_mode", "optimize",
+                                      "schema_version", "user_version", "wal_checkpoint"}  # fmt: skip
+"""With a value these do nothing before their first step."""
 
 _REFUSED = {
     "journal_mode": "the database is kept in WAL mode, on which concurrent reads rest",
@@ -65,3 +69,8 @@ def pragma_kind(name: str, value: str | None, *, readonly: bool) -> Pragma | str
     if name in _READS_WITH_VALUE or readonly:
         return Pragma.READ
     return Pragma.WRITE
+
+
+def acts_when_prepared(name: str) -> bool:
+    """May the pragma, with a value, take effect while SQLite only prepares it? So it is with all flags."""
+    return name not in _ACTS_WHEN_RUN

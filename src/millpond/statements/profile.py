@@ -11,7 +11,7 @@ from millpond.rows import Row, row_type
 from millpond.statements.caching import may_be_kept
 from millpond.statements.cost import Cost
 from millpond.statements.facts import Action, Facts
-from millpond.statements.pragmas import Pragma, pragma_kind
+from millpond.statements.pragmas import Pragma, acts_when_prepared, pragma_kind
 
 __all__ = ["ANYTHING", "Kind", "Profile", "classify"]
 
@@ -127,9 +127,13 @@ def classify(facts: Facts) -> Profile:
 
 
 def _kind(facts: Facts, opcodes: set[str]) -> tuple[Kind, str | None, str | None]:
-    if facts.is_explain:
-        return Kind.READ, None, None
     by_name = {a.name: a for a in facts.actions}
+    if facts.is_explain:
+        # Before a pragma EXPLAIN does not keep it from taking effect, where it does so when it is prepared.
+        action = by_name.get("PRAGMA")
+        if action is None or action.fourth is None or not acts_when_prepared((action.third or "").lower()):
+            return Kind.READ, None, None
+        return _pragma(action, facts.readonly)
     if "TRANSACTION" in by_name or "SAVEPOINT" in by_name or opcodes & {"AutoCommit", "Savepoint"}:
         return Kind.TRANSACTION, None, None
     if "ATTACH" in by_name or "DETACH" in by_name:

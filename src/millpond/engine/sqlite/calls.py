@@ -39,6 +39,7 @@ class ReadCall:
         "caller",
         "cancelled",
         "deadline",
+        "heavy",
         "params",
         "priority",
         "profile",
@@ -76,6 +77,7 @@ class ReadCall:
         self.ran_s = 0.0
         self.timeout_s = 0.0
         self.cancelled = False
+        self.heavy = False
 
     @property
     def settled(self) -> bool:

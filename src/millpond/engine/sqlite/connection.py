@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, NamedTuple
 
 import apsw
@@ -22,6 +23,10 @@ Parameters = Any
 
 FIRST_STATEMENT_TIMEOUT_MS = 5_000
 """A new connection may find the WAL index being recovered: its first statement waits for that."""
+
+LOOK_S = 0.005
+LOOK_STEPS = 1_000
+"""The whole file is looked through for violated keys, while others wait: so long at most."""
 
 _STATUS_DEFERRED_FKS = apsw.SQLITE_DBSTATUS_DEFERRED_FKS
 
@@ -75,7 +80,9 @@ class Connection:
 
     pinned = False
 
-    def __init__(self, setup: Setup, *, readonly: bool, uri: str | None = None) -> None:
+    def __init__(
+        self, setup: Setup, *, readonly: bool, uri: str | None = None, wait_ms: int = FIRST_STATEMENT_TIMEOUT_MS
+    ) -> None:
         flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         settings = setup.settings
         self._setup = setup
@@ -88,7 +95,7 @@ class Connection:
             statementcachesize=settings.statement_cache,
         )
         try:
-            self.db.set_busy_timeout(FIRST_STATEMENT_TIMEOUT_MS)
+            self.db.set_busy_timeout(wait_ms)
             self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
             self.db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, int(settings.trusted_schema))
             self.profiler = Profiler(self.db, on_writer=not readonly)
@@ -215,6 +222,18 @@ class Connection:
     def deferred_violations(self) -> int:
         """Deferred foreign keys that are violated now."""
         return self.db.status(_STATUS_DEFERRED_FKS)[0]
+
+    def violated_keys(self) -> list[tuple[str, str]]:
+        """Tables whose foreign keys are violated now, with the parents: some, as far as a short look finds them."""
+        until = monotonic() + LOOK_S
+        self.db.set_progress_handler(lambda: monotonic() >= until, LOOK_STEPS)
+        try:
+            found = self.db.execute('SELECT DISTINCT "table", parent FROM pragma_foreign_key_check LIMIT 4')
+            return [(str(table), str(parent)) for table, parent in found]
+        except apsw.Error:
+            return []  # it took too long: the error does without names
+        finally:
+            self.db.set_progress_handler(None)
 
     def look_at_schema(self) -> None:
         """The file changed since the last look: did the schema?"""

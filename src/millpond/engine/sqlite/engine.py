@@ -5,24 +5,29 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import apsw
 
 from millpond import errors, events, messages
-from millpond.engine.sqlite import guards, platform, translate
+from millpond.engine.sqlite import finished, guards, translate
 from millpond.engine.sqlite.calls import Transaction
 from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
+from millpond.engine.sqlite.descriptors import other_library_has_open
 from millpond.engine.sqlite.files import FileFacts, gather
 from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
+from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.engine.sqlite.observers import Observers
+from millpond.engine.sqlite.opening import when_free
 from millpond.engine.sqlite.result_cache import ResultCache
+from millpond.engine.sqlite.translate import ForeignKey
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
@@ -75,6 +80,8 @@ class Engine:
             converters=Converters(settings.converters),
         )
         self.observers = Observers(observers)
+        self.observed = self.observers.wanted
+        self.lock_watch = LockWatch(location.path)
         self.writer = Writer(self)
         self.lanes: Lanes | None = None
         self.index: WalIndex | None = None
@@ -89,6 +96,9 @@ class Engine:
         self._forget: Callable[[], None] = lambda: None
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
+        self._given_up = threading.Event()
+        self._conflict_seen: str | None = None
+        self._corruption: str | None = None
         self._page_size = 4096
 
     @property
@@ -107,8 +117,17 @@ class Engine:
         Raises: errors.Error with what is wrong with the file or the folder.
         """
         guards.oldest_good_version()
+        conflict = not self.memory and other_library_has_open(self.location.path)
+        if conflict:
+            guards.warn_of_earlier(self.name)
         self.observers.start()
-        self.writer.start()
+        try:
+            self.writer.start()
+        except BaseException:
+            self._given_up.set()
+            self.writer.close(0.0)
+            self.observers.close(0.0)
+            raise
         try:
             if not self.memory:
                 self.index = WalIndex.open(self.location.path)
@@ -125,7 +144,13 @@ class Engine:
         guards.call_after_fork(self)
         if not self.memory:
             self._forget = guards.watch_other_engines(self.location.path, self._conflict)
+        if conflict:
+            self._conflict("before it was opened here")
         self.emit(lambda: events.Opened(monotonic(), self.location.path, apsw.sqlite_lib_version()))
+
+    def give_up(self) -> None:
+        """From any thread: nobody waits any more for this database to open."""
+        self._given_up.set()
 
     def close(self, grace_s: float) -> None:
         """Finish what is queued within the grace, fail the rest, close everything. Twice is once."""
@@ -142,6 +167,7 @@ class Engine:
         self.is_open = standing is Standing.OPEN  # asked for at each call
 
     def _take_down(self, grace_s: float) -> None:
+        self._given_up.set()
         self._forget()
         left = len(self.writer) + (self.lanes.waiting if self.lanes is not None else 0)
         until = monotonic() + grace_s
@@ -267,11 +293,18 @@ class Engine:
 
     def open_writer(self) -> Connection:
         """The writer's connection: creates the file, and puts it into WAL mode."""
-        path = self.location.path
         if self.memory:
             return Connection(self.setup, readonly=False, uri=":memory:")
+        settings = self.settings
+        return when_free(
+            self._open_writer, self.location.path,
+            timeout_s=settings.timeout_s, slice_s=settings.busy_slice_ms / 1000, given_up=self._given_up,
+        )  # fmt: skip
+
+    def _open_writer(self) -> Connection:
+        path = self.location.path
         try:
-            connection = Connection(self.setup, readonly=False)
+            connection = Connection(self.setup, readonly=False, wait_ms=self.settings.busy_slice_ms)
         except BaseException as exc:
             raise translate.translate_open(exc, path, files=self._files, header=None) from exc
         try:
@@ -326,6 +359,8 @@ class Engine:
             log.error("no words for %s", type(exc).__name__, exc_info=fault)
             error = errors.InternalError(f"no words were found for {type(exc).__name__}", applied=applied or "no")
         error.__cause__ = exc
+        if isinstance(error, errors.DatabaseCorrupt) and not _ATTACHES.match(messages.clip(sql or "")):
+            self._corruption = str(error)
         return error
 
     def _forget_results(self, profile: Profile) -> None:
@@ -351,6 +386,20 @@ class Engine:
         if self.observers.wanted:
             self.observers.emit(make)
 
+    def finished(self, call: Any, result: Any, error: BaseException | None) -> None:
+        """With observers: a call that went through a queue is over."""
+        event = finished.of_call(call, result, error)
+        if event is not None:
+            self.emit(lambda: event)
+
+    def finished_inline(self, sql: str, ran_s: float, result: Any, error: BaseException | None) -> None:
+        """With observers: a read that ran where the caller is is over."""
+        self.emit(lambda: finished.of_run(sql, "inline", ran_s, result, error))
+
+    def finished_inside(self, sql: str, ran_s: float, result: Any, error: BaseException | None) -> None:
+        """With observers: a statement of an interactive transaction is over."""
+        self.emit(lambda: finished.of_run(sql, "writer", ran_s, result, error))
+
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
         _, awaiting = self.port.caller_name(lease.caller)
         return messages.lease_expired(
@@ -362,6 +411,9 @@ class Engine:
             awaiting=awaiting,
         )
 
+    def closed_under(self, lease: Lease, held_s: float) -> errors.Error:
+        return messages.closed_under(self.name, opened=lease.place, held_s=held_s, statements=lease.statements)
+
     def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error:
         """The error for a call whose deadline has passed: says where its time went, and who is to blame."""
         now = monotonic()
@@ -370,31 +422,21 @@ class Engine:
         if not hasattr(call, "committing"):
             return self._late_read(call, timeout_s, now)
         writer = self.writer
-        applied: Any = "unknown" if running else "no"
+        applied: Any = None if call.reads else "unknown" if running else "no"
         if not running and writer.phase is Phase.GATE:
-            held = platform.write_lock_holder(self.location.path)
-            since = now - writer.since
-            holder = errors.Holder(
-                pid=held.pid if held else None,
-                program=held.program if held else None,
-                since=None,
-                held_s=since,
-                place=None,
-                ours=held.ours if held else False,
-            )
+            holder = self.lock_watch.look(writer.since)
             return messages.lock_timeout(
-                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
+                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer) + 1,
                 oldest_s=max(waited, writer.oldest_s(now)),
             )  # fmt: skip
         grant = writer.grant
         lease = grant.current if grant is not None else None
         if not running and lease is not None:
             name, awaiting = self.port.caller_name(lease.caller)
-            holder = errors.Holder(
-                pid=os.getpid(), program=None, since=None, held_s=now - lease.granted, place=lease.place, ours=True
-            )
+            held_s = now - lease.granted
+            holder = errors.Holder(os.getpid(), None, time() - held_s, held_s, lease.place, ours=True)
             return messages.lock_timeout(
-                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer),
+                sql=call.sql, waited_s=waited, file=self.name, holder=holder, behind=len(writer) + 1,
                 oldest_s=max(waited, writer.oldest_s(now)), task=name, statements=lease.statements,
                 last_statement_s=now - lease.last, awaiting=awaiting,
             )  # fmt: skip
@@ -467,6 +509,14 @@ class Engine:
             Check("files", problem is None, str(problem or "the files are those that were opened")),
             Check("read", read_error is None, str(read_error or "a read was answered")),
             Check("writer", self.writer.is_alive, f"the writer is {self.writer.phase.value}"),
+            Check("integrity", self._corruption is None, self._corruption or "no damage was met since it was opened"),
+            Check(
+                "engine",
+                self._conflict_seen is None,
+                f"sqlite3 has opened the file in this process: {self._conflict_seen}"
+                if self._conflict_seen is not None
+                else "no other SQLite library was seen to open the file in this process",
+            ),
             Check("write queue", oldest < 1.0, f"{len(self.writer)} writes wait, the oldest for {oldest:.2f} s"),
             Check(
                 "readers",
@@ -477,7 +527,7 @@ class Engine:
             ),
             Check("log", wal_bytes <= self.settings.wal_limit_bytes, f"the log holds {wal_bytes / 2**20:.1f} MiB"),
         )
-        failing = any(not check.ok for check in checks[:3])
+        failing = any(not check.ok for check in checks[:4])
         degraded = any(not check.ok for check in checks)
         return Health("failing" if failing else "degraded" if degraded else "ok", checks)
 
@@ -490,26 +540,40 @@ class Engine:
         """The tables and views there are, for error texts."""
         return list(self._schema())
 
+    def foreign_keys(self) -> Sequence[ForeignKey]:
+        """The foreign keys there are, for error texts."""
+        found = self._ask(
+            'SELECT s.name, group_concat(f."from", \', \' ORDER BY f.seq), f."table", '
+            "ifnull(group_concat(f.\"to\", ', ' ORDER BY f.seq), '') "
+            "FROM sqlite_schema s, pragma_foreign_key_list(s.name) f "
+            "WHERE s.type = 'table' GROUP BY s.name, f.id LIMIT 5000"
+        )
+        return [ForeignKey(*map(str, row)) for row in found]
+
     def _schema(self) -> dict[str, list[str]]:
-        """Tables and their columns, read on a connection of its own: errors are rare, and any thread may have one."""
+        """Tables and their columns."""
+        found: dict[str, list[str]] = {}
+        for table, column in self._ask(
+            "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c "
+            "WHERE s.type IN ('table', 'view') LIMIT 5000"
+        ):
+            found.setdefault(str(table), []).append(str(column))
+        return found
+
+    def _ask(self, sql: str) -> list[Any]:
+        """Read the schema on a connection of its own: errors are rare, and any thread may have one."""
         if self.memory or self.standing is not Standing.OPEN:
-            return {}
+            return []
         with self._schema_lock:
             try:
                 db = apsw.Connection(self.location.path, flags=apsw.SQLITE_OPEN_READONLY)
             except apsw.Error:
-                return {}
+                return []
             try:
                 db.set_busy_timeout(50)
-                found: dict[str, list[str]] = {}
-                for table, column in db.execute(
-                    "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c "
-                    "WHERE s.type IN ('table', 'view') LIMIT 5000"
-                ):
-                    found.setdefault(str(table), []).append(str(column))
-                return found
+                return db.execute(sql).fetchall()
             except apsw.Error:
-                return {}
+                return []
             finally:
                 db.close()
 
@@ -517,8 +581,12 @@ class Engine:
         return gather(self.location.path)
 
     def _conflict(self, place: str) -> None:
+        self._conflict_seen = place
         self.emit(lambda: events.EngineConflictSeen(monotonic(), place))
 
+
+_ATTACHES = re.compile(r"attach\b", re.IGNORECASE)
+"""Whatever is wrong then, it is another file."""
 
 _INSTEAD = {
     "db": "Use `async with db.transaction() as tx:` for several statements, or `await db.write(fn)`.",

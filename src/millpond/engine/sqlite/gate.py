@@ -8,6 +8,8 @@ from time import monotonic
 import apsw
 
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.lock_watch import LockWatch
+from millpond.errors import Holder
 
 __all__ = ["LONG_WAIT_S", "Gate"]
 
@@ -18,11 +20,13 @@ LONG_WAIT_S = 0.05
 class Gate:
     """BEGIN IMMEDIATE, in waits so short that whoever gives up is heard between them.
 
-    SQLite cannot be stopped inside one wait. slice_ms: its length.
+    SQLite cannot be stopped inside one wait. slice_ms: its length. held_by: who kept the last long wait waiting.
     """
 
-    def __init__(self, slice_ms: int) -> None:
+    def __init__(self, slice_ms: int, watch: LockWatch) -> None:
         self._slice_ms = slice_ms
+        self._watch = watch
+        self.held_by: Holder | None = None
 
     def prepare(self, connection: Connection) -> None:
         """For a connection that is new."""
@@ -35,6 +39,7 @@ class Gate:
         """
         started = monotonic()
         slow = False
+        self.held_by = None
         try:
             while True:
                 try:
@@ -44,8 +49,11 @@ class Gate:
                         return False
                     if not slow and monotonic() - started > LONG_WAIT_S:
                         slow = True
+                        self.held_by = self._watch.look(started)
                         connection.db.set_busy_timeout(self._slice_ms * 3)
                 else:
+                    if self._watch.known:
+                        self._watch.forget()
                     return True
         finally:
             if slow:
@@ -60,4 +68,6 @@ class Gate:
             return False
         finally:
             self.prepare(connection)
+        if self._watch.known:
+            self._watch.forget()
         return True

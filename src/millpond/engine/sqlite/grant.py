@@ -111,7 +111,7 @@ class Operation:
 class Grant:
     """One hand-over of the connection to some leases. together: they share the transaction with others.
 
-    open: others may still come in by `enter`, until `shut`.
+    open: others may still come in by `enter`, until `shut`. tell: called with each statement that is over.
     """
 
     def __init__(
@@ -125,12 +125,14 @@ class Grant:
         translate: Callable[[BaseException, str | None], BaseException],
         claims: threading.Lock,
         is_open: bool = False,
+        tell: Callable[[str, float, Any, BaseException | None], None] | None = None,
     ) -> None:
         self._connection = connection
         self._port = port
         self._bell = bell
         self._translate = translate
         self._together = together
+        self._tell = tell
         self._stopping = threading.Lock()
         self._claims = claims
         self._running: Operation | None = None
@@ -225,10 +227,15 @@ class Grant:
                 else:
                     result = connection.query(profile, params, shape)
             except apsw.Error as exc:
-                lease.last = monotonic()
-                raise self._failed(lease, exc, profile.sql) from exc
+                lease.last = ended = monotonic()
+                error = self._failed(lease, exc, profile.sql)
+                if self._tell is not None:
+                    self._tell(profile.sql, ended - started, None, error)
+                raise error from exc
             lease.last = ended = monotonic()
             profile.cost.ran_again(ended - started)
+            if self._tell is not None:
+                self._tell(profile.sql, ended - started, result, None)
             return result
 
     def guarded(self, lease: Lease, sql: str, work: Callable[[], Any]) -> Any:
@@ -288,7 +295,8 @@ class Grant:
                 return False
             violation: BaseException | None = None
             if keep and self._connection.deferred_violations():
-                violation = messages.deferred_violation(f"the transaction opened at {lease.place}")
+                keys = self._connection.violated_keys()
+                violation = messages.deferred_violation(f"the transaction opened at {lease.place}", keys=keys)
             if keep and violation is None:
                 if self._together:
                     self._connection.run("RELEASE lease")

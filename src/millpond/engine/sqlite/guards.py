@@ -13,9 +13,9 @@ from typing import Any
 import apsw
 
 from millpond import errors
-from millpond.messages import engine_conflict
+from millpond.messages import engine_conflict, engine_conflict_before
 
-__all__ = ["FileIdentity", "call_after_fork", "oldest_good_version", "watch_other_engines"]
+__all__ = ["FileIdentity", "call_after_fork", "oldest_good_version", "warn_of_earlier", "watch_other_engines"]
 
 OLDEST_GOOD = (3, 51, 3)
 """Older ones have the WAL-reset race that can corrupt a database. Source: sqlite.org/wal.html."""
@@ -93,6 +93,12 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def warn_of_earlier(name: str) -> None:
+    """Warn EngineConflict: another library had the file open before."""
+    theirs = getattr(sys.modules.get("sqlite3"), "sqlite_version", None)
+    warnings.warn(engine_conflict_before(name, apsw.sqlite_lib_version(), theirs), stacklevel=2)
 
 
 _watched: dict[str, Callable[[str], None]] = {}

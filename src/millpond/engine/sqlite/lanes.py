@@ -529,6 +529,7 @@ class HeavyLane(_Lane):
         self._disconnect()
 
     def _read(self, call: ReadCall) -> None:
+        call.heavy = True
         call.started = monotonic()
         result: Any = None
         error: BaseException | None = None

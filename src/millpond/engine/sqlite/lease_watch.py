@@ -38,7 +38,11 @@ class LeaseWatch:
             if grant.take_back(lease, errors.TransactionLost(f"the transaction opened at {place} was forgotten")):
                 self._host.emit(lambda: events.LeakFound(monotonic(), "transaction", place))
             return 0.0
-        if held >= settings.max_lease or out_of_time:
+        if out_of_time and held < settings.max_lease:
+            if grant.take_back(lease, self._host.closed_under(lease, held)):
+                log.warning("transaction opened at %s was rolled back by close() after %.1f s", place, held)
+            return 0.0
+        if held >= settings.max_lease:
             if grant.take_back(lease, self._host.lease_expired(lease, held)):
                 self.expired += 1
                 log.warning("transaction opened at %s was rolled back after %.1f s", place, held)

@@ -51,6 +51,10 @@ class Observers:
         self._bell.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(grace_s)
+        left = len(self._queue)
+        if left:
+            self.dropped += left
+            log.warning("%d events were not delivered: observers were too slow until the database was closed", left)
 
     def _main(self) -> None:
         while True:
@@ -65,7 +69,7 @@ class Observers:
     def _tell(self, observer: Observer, event: Event) -> None:
         try:
             observer(event)
-        except Exception:
+        except BaseException:  # not even SystemExit may end the thread that serves the others
             self.errors += 1
             if self.errors <= TOLD_ERRORS:
                 log.exception("an observer failed on %s; the work goes on", type(event).__name__)

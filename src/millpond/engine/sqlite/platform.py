@@ -6,13 +6,16 @@ import os
 import sys
 from dataclasses import dataclass
 
-__all__ = ["LockHolder", "linux_facts", "thread_cpu_s", "times_mapped", "write_lock_holder"]
+__all__ = ["LockHolder", "file_lock_holder", "linux_facts", "thread_cpu_s", "times_mapped", "write_lock_holder"]
 
 linux_facts = sys.platform.startswith("linux")
 """False takes all of it away, as on macOS and Windows: features go, the service stays."""
 
 WRITE_LOCK_BYTE = 120
 """The byte of the -shm file that SQLite locks to write. Source: sqlite.org/walformat.html, "WAL locks"."""
+
+MAIN_LOCK_BYTES = (0x40000000, 0x40000000 + 511)
+"""The file's own bytes that are locked outside of WAL mode: pending, reserved, shared. Source: SQLite's os.h."""
 
 PROGRAM_LENGTH = 80
 
@@ -32,26 +35,37 @@ def write_lock_holder(path: str) -> LockHolder | None:
     None: nobody, or it cannot be seen (another platform, another pid namespace). Costs about 40
     microseconds; never opens the database's files, which would drop this process's own locks.
     """
+    return _holder(path + "-shm", WRITE_LOCK_BYTE, WRITE_LOCK_BYTE, ("WRITE",))
+
+
+def file_lock_holder(path: str) -> LockHolder | None:
+    """Who has the database locked in whatever mode it is: writes, or else reads where only one may be."""
+    return write_lock_holder(path) or _holder(path, *MAIN_LOCK_BYTES, ("WRITE", "READ"))
+
+
+def _holder(path: str, first: int, last: int, kinds: tuple[str, ...]) -> LockHolder | None:
+    """Who has locked bytes of a file; the earlier kinds of lock go before the later."""
     if not linux_facts:
         return None
     try:
-        inode = os.stat(path + "-shm").st_ino
+        inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii") as locks:
             lines = locks.read().splitlines()
     except OSError:
         return None
+    found: dict[str, int] = {}
     for line in lines:
         fields = line.split()
         # 1: POSIX ADVISORY WRITE 4711 fe:00:12345 120 120 ("->" marks a waiter)
-        if len(fields) < 8 or fields[1] != "POSIX" or fields[3] != "WRITE":
+        if len(fields) < 8 or fields[1] != "POSIX" or fields[3] not in kinds:
             continue
         device_inode, start, end = fields[5], fields[6], fields[7]
         if device_inode.rsplit(":", 1)[-1] != str(inode):
             continue
-        if int(start) <= WRITE_LOCK_BYTE and (end == "EOF" or int(end) >= WRITE_LOCK_BYTE):
-            pid = int(fields[4])
-            return LockHolder(pid, _program(pid), pid == os.getpid())
-    return None
+        if int(start) <= last and (end == "EOF" or int(end) >= first):
+            found.setdefault(fields[3], int(fields[4]))
+    pid = next((found[kind] for kind in kinds if kind in found), None)
+    return None if pid is None else LockHolder(pid, _program(pid), pid == os.getpid())
 
 
 def thread_cpu_s(native_id: int | None) -> float | None:

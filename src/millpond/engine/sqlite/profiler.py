@@ -9,6 +9,7 @@ import apsw
 
 from millpond.errors import ProgrammingError
 from millpond.statements.facts import Action, Facts
+from millpond.statements.pragmas import acts_when_prepared
 from millpond.statements.profile import Profile, classify
 
 __all__ = ["Profiler"]
@@ -29,12 +30,17 @@ class Profiler:
 
     The authorizer stays installed: setting it expires every prepared statement of the connection, while
     a call per preparation costs next to nothing, since prepared statements are kept.
+
+    Most pragmas take effect while they are prepared. So while a statement is only looked at, the authorizer
+    has SQLite leave them out, and what such a pragma would answer is asked on a database of no one's.
     """
 
     def __init__(self, db: apsw.Connection, *, on_writer: bool) -> None:
         self._db = db
         self._on_writer = on_writer
         self._actions: list[Action] | None = None
+        self._looking = False
+        self._left_out: Action | None = None
         db.authorizer = self._authorize
 
     def profile(self, sql: str, cookie: int) -> Profile:
@@ -64,15 +70,25 @@ class Profiler:
 
         cursor = self._db.cursor()
         cursor.exec_trace = look
+        self._looking = True
         try:
             cursor.execute(text, _NULLS, can_cache=False)
         except apsw.ExecTraceAbort:
             return seen[0]
         finally:
+            self._looking = False
             cursor.exec_trace = None
         return (text, False)
 
     def _facts(self, sql: str, cookie: int) -> Facts:
+        self._looking = True
+        self._left_out = None
+        try:
+            return self._looked_at(sql, cookie)
+        finally:
+            self._looking = False
+
+    def _looked_at(self, sql: str, cookie: int) -> Facts:
         seen: dict[str, Any] = {}
 
         def look(cursor: apsw.Cursor, first: str, _bindings: Any) -> bool:
@@ -98,6 +114,7 @@ class Profiler:
             cursor.exec_trace = None
         if not seen or seen["empty"]:
             raise ProgrammingError("there is no statement in this text", sql=sql, applied="no")
+        left_out = self._left_out
         remaining = sql[len(seen["first"]) :].strip()
         if remaining and self._has_statement(remaining):
             raise ProgrammingError(
@@ -110,6 +127,8 @@ class Profiler:
         if not seen["is_explain"]:
             rows: list[Any] = cursor.execute(seen["first"], _NULLS, can_cache=False, explain=1).fetchall()
             opcodes = tuple((str(row[1]), int(row[2]), int(row[3])) for row in rows)
+            if left_out is not None:
+                seen["readonly"], seen["columns"] = _elsewhere(left_out)
         return Facts(
             sql=sql,
             readonly=seen["readonly"],
@@ -131,6 +150,40 @@ class Profiler:
     def _authorize(
         self, code: int, third: str | None, fourth: str | None, database: str | None, trigger: str | None
     ) -> int:
+        if not self._looking:
+            return apsw.SQLITE_OK
+        action = Action(_NAMES.get(code, str(code)), third, fourth, database, trigger)
         if self._actions is not None:
-            self._actions.append(Action(_NAMES.get(code, str(code)), third, fourth, database, trigger))
+            self._actions.append(action)
+        if code == apsw.SQLITE_PRAGMA and fourth is not None and acts_when_prepared((third or "").lower()):
+            self._left_out = action
+            return apsw.SQLITE_IGNORE
         return apsw.SQLITE_OK
+
+
+_OF_THE_PROCESS = ("data_store_directory", "hard_heap_limit", "soft_heap_limit", "temp_store_directory")
+"""These are set for all connections at once, so also elsewhere they are only asked."""
+
+
+def _elsewhere(pragma: Action) -> tuple[bool, tuple[tuple[str, str | None], ...]]:
+    """Is the pragma read-only, and what are its columns? Asked where its effect is nobody's."""
+    seen: list[tuple[bool, tuple[tuple[str, str | None], ...]]] = []
+
+    def look(cursor: apsw.Cursor, _first: str, _bindings: Any) -> bool:
+        seen.append((cursor.is_readonly, tuple((c[0], c[1]) for c in cursor.get_description())))
+        return False
+
+    name, value = pragma.third or "", (pragma.fourth or "").replace("'", "''")
+    text = f'PRAGMA "{name}"' if name.lower() in _OF_THE_PROCESS else f"PRAGMA \"{name}\" = '{value}'"
+    db = apsw.Connection(":memory:")
+    cursor = db.cursor()
+    cursor.exec_trace = look
+    try:
+        cursor.execute(text)
+    except apsw.ExecTraceAbort:
+        return seen[0]
+    except apsw.Error:
+        return True, ()  # a value that is wrong: told when it is run
+    finally:
+        db.close(True)
+    return True, ()

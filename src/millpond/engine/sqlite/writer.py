@@ -14,6 +14,7 @@ import apsw
 from millpond import errors, events, messages
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
+from millpond.engine.sqlite.commits import Commits
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.gate import LONG_WAIT_S, Gate
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
@@ -46,7 +47,7 @@ class Writer:
         self._lock = threading.Lock()
         self._bell = Bell()
         self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
-        self._gate = Gate(settings.busy_slice_ms)
+        self._gate = Gate(settings.busy_slice_ms, host.lock_watch)
         self._claims = threading.Lock()
         self._watch = LeaseWatch(host, self._queue.__len__)
         self._kicked = False
@@ -56,12 +57,10 @@ class Writer:
         self._turn_batch: TurnBatch | None = None
         self._at_once = self._port.has_turns and settings.inline == "auto" and not host.memory
         self._give_up_at: float | None = None
-        self._full: bool | None = None
+        self._commits = Commits(host)
         self._alone: WriteCall | None = None
         self._running: WriteCall | None = None
         self._in_hand: list[WriteCall] = []
-        self._wrote = False
-        self._unsynced = False
         self._schema_touched = False
         self._thread = threading.Thread(target=self._main, name="millpond-writer", daemon=True)
         self._ready = threading.Event()
@@ -71,7 +70,6 @@ class Writer:
         self.phase = Phase.IDLE
         self.since = monotonic()
         self.writes = self.batches = self.reruns = self.leases = self.replaced = self.crashes = 0
-        self.wal_pages = 0
         self.gate_s = self.work_s = self.commit_s = 0.0
         self.last_error: BaseException | None = None
 
@@ -89,6 +87,11 @@ class Writer:
     def expired(self) -> int:
         """Leases that were taken back."""
         return self._watch.expired
+
+    @property
+    def wal_pages(self) -> int:
+        """The log's length after the last commit."""
+        return self._commits.wal_pages
 
     @property
     def is_alive(self) -> bool:
@@ -184,7 +187,7 @@ class Writer:
 
     def needs_barrier(self) -> bool:
         """Is there anything acknowledged that a power cut could still take?"""
-        return self._unsynced
+        return self._commits.unsynced
 
     def ring(self) -> None:
         """Have the thread look around."""
@@ -223,15 +226,15 @@ class Writer:
         begun = False
         try:
             if self._host.verify_files() is None:
-                self._sync(full)
+                self._commits.sync(connection, full)
                 begun = self._gate.slip_in(connection)
             if begun:
-                self._has_begun(connection)
+                self._commits.begun(connection)
                 self._alone = None
                 self.grant = grant
                 self._phase(Phase.LEASE)
         except apsw.Error:
-            self._full = None  # whatever it is, the thread will meet it too, and has the time for it
+            self._commits.unsure()  # whatever it is, the thread will meet it too, and has the time for it
         finally:
             grant.lock.release()
         if not begun:
@@ -250,6 +253,7 @@ class Writer:
             translate=self._host.translate,
             claims=self._claims,
             is_open=is_open,
+            tell=self._host.finished_inside if self._host.observed else None,
         )
 
     def _main(self) -> None:
@@ -309,8 +313,7 @@ class Writer:
     def _connect(self) -> None:
         connection = self._host.open_writer()
         self._gate.prepare(connection)
-        connection.db.set_wal_hook(self._committed)
-        self._full = None
+        self._commits.adopt(connection)
         self.connection = connection
 
     def _turn(self) -> None:
@@ -330,7 +333,7 @@ class Writer:
                 self._run_outside(batch)
             return
         assert self.connection is not None
-        self._sync(full)
+        self._commits.sync(self.connection, full)
         started = monotonic()
         if not self._begin(started):
             return
@@ -343,12 +346,6 @@ class Writer:
             return
         self.gate_s += begun - started
         self._run_batch(batch, full, started, begun)
-
-    def _sync(self, full: bool) -> None:
-        if self._full is not full:
-            assert self.connection is not None
-            self.connection.run(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-            self._full = full
 
     def _begin(self, started: float) -> bool:
         """Wait for the write lock. False: nobody waits for it any more."""
@@ -363,19 +360,13 @@ class Writer:
             return False
         waited = monotonic() - started
         if waited > LONG_WAIT_S:
-            self._host.emit(lambda: events.LockWaited(monotonic(), waited, None, None))
+            held_by = self._gate.held_by or errors.Holder()
+            self._host.emit(lambda: events.LockWaited(monotonic(), waited, held_by.pid, held_by.program))
         return True
 
     def _is_wanted(self) -> bool:
         with self._lock:
             return len(self._queue) > 0 and not self._out_of_time()
-
-    def _has_begun(self, connection: Connection) -> None:
-        """A transaction holds the write lock from now on."""
-        self._wrote = False
-        connection.touched.clear()
-        if self._host.cache is not None:
-            self._host.cache.begun()
 
     def _run_batch(self, batch: Batch, full: bool, started: float, begun: float) -> None:
         """Run the jobs, then the leases, then commit, then answer all at once."""
@@ -386,7 +377,7 @@ class Writer:
         together = len(calls) > 1
         self._alone = None if together else calls[0]
         self._in_hand = calls
-        self._has_begun(connection)
+        self._commits.begun(connection)
         done: list[WriteCall] = []
         replies: list[Reply] = []
         plain = [call for call in calls if not isinstance(call, Lease)]
@@ -492,7 +483,8 @@ class Writer:
             if not db.in_transaction:
                 raise messages.transaction_lost(cause_sql=None if isinstance(call, FunctionWrite) else call.sql)
             if connection.deferred_violations():
-                raise messages.deferred_violation(messages.clip(call.sql), call.sql)
+                keys = connection.violated_keys()
+                raise messages.deferred_violation(messages.clip(call.sql), call.sql, keys)
             if call.stop and (savepoint or not together):
                 raise self._host.late(call, call.timeout_s, running=False)
             if savepoint:
@@ -514,7 +506,7 @@ class Writer:
 
     def _error_of(self, call: WriteCall, exc: BaseException) -> BaseException:
         """What the caller of a failed job is told: the engine's errors in Millpond's words, its own as they are."""
-        if call.stop and isinstance(exc, apsw.InterruptError):
+        if call.stop and getattr(exc, "extended_code", getattr(exc, "extendedresult", 0)) == apsw.SQLITE_INTERRUPT:
             return self._host.late(call, call.timeout_s, running=False)
         if isinstance(exc, apsw.Error) or not isinstance(call, FunctionWrite):
             return self._host.translate(exc, call.sql)
@@ -558,24 +550,10 @@ class Writer:
         if problem is not None:
             run("ROLLBACK")
             return problem
-        cache = self._host.cache
         with self._lock:
             for call in done:
                 call.committing = True
-        if cache is not None:
-            cache.committing()
-        try:
-            run("COMMIT" if done else "ROLLBACK")
-        except apsw.Error as exc:
-            if db.in_transaction:
-                run("ROLLBACK")
-            return exc
-        finally:
-            if cache is not None:
-                cache.committed(self.connection.touched)
-        if self._wrote:
-            self._unsynced = not full
-        return None
+        return self._commits.commit(self.connection, done, full, self._out_of_time)
 
     def _commit_failed(self, error: BaseException, done: list[WriteCall], replies: list[Reply]) -> None:
         """Nothing of the batch is in the file. A single job is the culprit; of several, each runs again alone."""
@@ -640,13 +618,13 @@ class Writer:
                         continue
                     replies.append((call, None, self._host.translate(exc, call.sql)))
                 except BaseException as exc:
-                    replies.append((call, None, self._host.translate(exc, call.sql)))
+                    replies.append((call, None, self._error_of(call, exc)))
                 break
         self._alone = None
         with self._lock:
             self._queue.finished(batch.jobs)
         if batch.mode is Mode.OUTSIDE:
-            self._full = None
+            self._commits.unsure()
             self._host.schema_changed()
         self._port.settle(replies)
 
@@ -707,13 +685,6 @@ class Writer:
         self._in_hand = []
         if self.connection is not None and self.connection.db.in_transaction:
             self.connection.run("ROLLBACK")
-
-    def _committed(self, _db: Any, name: str, pages: int) -> int:
-        self._wrote = True
-        if name == "main":
-            self.wal_pages = pages
-            self._host.log_grew(pages)
-        return apsw.SQLITE_OK
 
     def _phase(self, phase: Phase) -> None:
         self.phase = phase

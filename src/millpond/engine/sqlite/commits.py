@@ -1,0 +1,82 @@
+"""What goes with each transaction of the writer's: how it is synced, what it touched, how it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+
+from millpond.engine.sqlite.attached import commit_again
+from millpond.engine.sqlite.calls import WriteCall
+from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.writer_host import WriterHost
+
+__all__ = ["Commits"]
+
+
+class Commits:
+    """The writer's commits, one after another.
+
+    unsynced: something that was committed may still be lost by a power cut. wal_pages: the log's length after
+    the last commit to the main file.
+    """
+
+    def __init__(self, host: WriterHost) -> None:
+        self._host = host
+        self._full: bool | None = None
+        self._wrote = False
+        self.unsynced = False
+        self.wal_pages = 0
+
+    def adopt(self, connection: Connection) -> None:
+        """From now on this connection is the writer's."""
+        connection.db.set_wal_hook(self._committed)
+        self.unsure()
+
+    def sync(self, connection: Connection, full: bool) -> None:
+        """Before a transaction: its commit is to be synced, or not."""
+        if self._full is not full:
+            connection.run(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
+
+    def unsure(self) -> None:
+        """The connection may have been told otherwise meanwhile."""
+        self._full = None
+
+    def begun(self, connection: Connection) -> None:
+        """A transaction holds the write lock from now on."""
+        self._wrote = False
+        connection.touched.clear()
+        if self._host.cache is not None:
+            self._host.cache.begun()
+
+    def commit(
+        self, connection: Connection, done: Sequence[WriteCall], full: bool, is_over: Callable[[], bool]
+    ) -> BaseException | None:
+        """COMMIT for these, or ROLLBACK where there are none. Returns why it failed, nothing being left of it.
+
+        is_over: nobody waits any longer for readers of an attached file.
+        """
+        cache = self._host.cache
+        if cache is not None:
+            cache.committing()
+        try:
+            connection.run("COMMIT" if done else "ROLLBACK")
+        except apsw.Error as exc:
+            failed = commit_again(connection, exc, done, is_over)
+            if failed is not None:
+                return failed
+        finally:
+            if cache is not None:
+                cache.committed(connection.touched)
+        if self._wrote:
+            self.unsynced = not full
+        return None
+
+    def _committed(self, _db: Any, name: str, pages: int) -> int:
+        self._wrote = True
+        if name == "main":
+            self.wal_pages = pages
+            self._host.log_grew(pages)
+        return apsw.SQLITE_OK
