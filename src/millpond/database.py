@@ -33,6 +33,9 @@ from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
 from millpond.locations import locate
+from millpond.migrations.files import read
+from millpond.migrations.plan import Migration
+from millpond.migrations.steps import EXISTS, RECORDED, prepare
 from millpond.places import describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
@@ -362,6 +365,25 @@ class Database(Front):
                 session.give_back(leave)
         finally:
             wanted = False
+
+    async def migrate(
+        self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None
+    ) -> list[Migration]:
+        """Apply a folder's numbered .sql and .py files that were not applied yet; returns those that this call did.
+
+        Each runs in one transaction with its row in the table millpond_migration. Several processes may start at
+        once: each migration is applied by one of them. dry_run: return what would be applied, and change nothing.
+        timeout: seconds for all of it, None for no limit. Cancelling keeps those that are committed.
+        Raises: MigrationError before anything runs; else the error of the one that fails, with the file's name.
+        """
+        self._check_open()
+        until = monotonic() + (NO_LIMIT_S if timeout is None else self._seconds(timeout))
+        sources = await self._port.in_thread(lambda: read(folder))
+        rows = await self.fetch_all(RECORDED) if await self.fetch_value(EXISTS) else []
+        steps = await self._port.in_thread(lambda: prepare(sources, rows))
+        return [
+            step.migration for step in steps if dry_run or await self.write(step, timeout=max(0.0, until - monotonic()))
+        ]
 
     def stats(self) -> Stats:
         """A cheap, consistent snapshot of the counters."""

@@ -35,6 +35,9 @@ from millpond.front import (
 )
 from millpond.guesses import with_guesses
 from millpond.locations import locate
+from millpond.migrations.files import read
+from millpond.migrations.plan import Migration
+from millpond.migrations.steps import EXISTS, RECORDED, prepare
 from millpond.parameters import check
 from millpond.places import describe
 from millpond.rows import Row
@@ -284,6 +287,14 @@ class Database(Front):
                 session.give_back(leave)
         finally:
             wanted = False
+
+    def migrate(
+        self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None
+    ) -> list[Migration]:
+        """Apply a folder's numbered .sql and .py files that were not applied yet; as `millpond.Database.migrate`."""
+        until = monotonic() + (NO_LIMIT_S if timeout is None else self._seconds(timeout))
+        steps = prepare(read(folder), self.fetch_all(RECORDED) if self.fetch_value(EXISTS) else [])
+        return [one.migration for one in steps if dry_run or self.write(one, timeout=max(0.0, until - monotonic()))]
 
     def stats(self) -> Stats:
         """A cheap, consistent snapshot of the counters."""

@@ -322,7 +322,7 @@ class Transaction:
         """Run several statements."""
         self._check()
         try:
-            self._script_on(self._connection, sql, "tx")
+            self._script_on(self._connection, sql, "execute_script")
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 

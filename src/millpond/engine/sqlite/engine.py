@@ -214,10 +214,17 @@ class Engine:
 
     def script_on(self, connection: Connection, text: str, where: str) -> None:
         """Run the statements of a script, one after another, inside the transaction that there is."""
-        for sql in connection.profiler.statements(text):
-            profile = connection.profile(sql)
-            self.guard_inside(profile, where)
-            connection.change(profile, None)
+        at = 0
+        try:
+            for sql in connection.profiler.statements(text):
+                at = text.find(sql, at)
+                profile = connection.profile(sql)
+                self.guard_inside(profile, where)
+                connection.change(profile, None)
+                at += len(sql)
+        except apsw.Error as exc:
+            exc.script = text[at:].strip()  # type: ignore[attr-defined]  # begins with the statement that failed
+            raise
 
     def guard_inside(self, profile: Profile, where: str) -> None:
         """Inside a transaction: raise for what has no place there, and note what changes the schema."""
@@ -307,6 +314,7 @@ class Engine:
         """An engine's exception in Millpond's words; Millpond's own, and the caller's, as they are."""
         if isinstance(exc, (errors.Error, KeyboardInterrupt, SystemExit)):
             return exc
+        sql = getattr(exc, "script", sql)
         error = translate.translate(
             exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
         )
