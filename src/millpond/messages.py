@@ -15,6 +15,7 @@ from millpond.errors import (
     LeaseExpired,
     LockTimeout,
     MissingExtra,
+    NotSupportedError,
     Overloaded,
     TransactionControl,
     TransactionLost,
@@ -27,6 +28,7 @@ __all__ = [
     "database_closed",
     "deadline_exceeded",
     "deferred_violation",
+    "dump_in_a_script",
     "engine_conflict",
     "forked",
     "headed",
@@ -226,6 +228,16 @@ def transaction_control(word: str, instead: str) -> TransactionControl:
     return TransactionControl(
         line(f"{shorten(word, 30)} typed by hand: the connection is shared, and transactions belong to blocks"),
         hint=instead, applied="no",
+    )  # fmt: skip
+
+
+def dump_in_a_script(sql: str) -> NotSupportedError:
+    """The sqlite3 shell's .dump, given to execute_script."""
+    return NotSupportedError(
+        "a dump brings its own transaction, and switches foreign keys off for it: it is no script for execute_script",
+        hint="Load it into a new file before that is opened here: sqlite3 new.db < dump.sql. Or take its first PRAGMA, "
+        "its BEGIN and its COMMIT out, and open with Settings(foreign_keys=False) for the loading.",
+        sql=sql, applied="no",
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from millpond.rows import Row, row_type
 from millpond.statements.cost import Cost
-from millpond.statements.pragmas import Pragma, pragma_kind
+from millpond.statements.pragmas import Pragma, asks_writer, pragma_kind
 
 __all__ = ["Action", "Facts", "Kind", "Profile", "classify"]
 
@@ -69,6 +69,7 @@ class Profile:
     single_row: the plan has no loop, so fetching on to the end costs nothing.
     ends_transaction: may end the whole transaction by itself (ON CONFLICT ROLLBACK, RAISE(ROLLBACK)).
     temporary: touches temporary objects, which are the writer's.
+    value: what a pragma of the main database is set to; asks: a pragma that asks about the writer's connection.
     keeps_partial: a failing run keeps the rows before it (ON CONFLICT FAIL), so it needs a savepoint.
     """
 
@@ -80,6 +81,8 @@ class Profile:
     cookie: int
     word: str
     pragma: str | None = None
+    value: str | None = None
+    asks: bool = False
     reason: str | None = None
     inserts: bool = False
     changes: bool = False
@@ -126,6 +129,8 @@ def classify(facts: Facts) -> Profile:
         cookie=facts.cookie,
         word=_word(actions, opcodes, facts.readonly),
         pragma=pragma,
+        value=next((a.fourth for a in actions if a.name == "PRAGMA" and a.database in (None, "main")), None),
+        asks=pragma is not None and any(a.name == "PRAGMA" and asks_writer(pragma, a.fourth) for a in actions),
         reason=reason,
         inserts=any(a.name == "INSERT" for a in top),
         changes=kind is Kind.WRITE and any(a.name in ("INSERT", "UPDATE", "DELETE") for a in top),

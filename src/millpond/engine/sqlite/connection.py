@@ -13,6 +13,7 @@ from millpond.engine.sqlite.profiler import Profiler
 from millpond.parameters import Adapters, Converters
 from millpond.rows import Row, row_type
 from millpond.settings import Settings
+from millpond.statements.pragmas import SETTLED, is_so_already
 from millpond.statements.profile import Profile
 
 __all__ = ["ALL", "ONE", "RESULT", "VALUE", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
@@ -79,6 +80,7 @@ class Connection:
         settings = setup.settings
         self._setup = setup
         self._setup_version = 0
+        self._foreign_keys = int(settings.foreign_keys)
         self.readonly = readonly
         self.db = apsw.Connection(
             uri or setup.path,
@@ -113,6 +115,7 @@ class Connection:
             for sql, params in setup.everywhere[self._setup_version :]:
                 self.db.execute(sql, params).fetchall()
             self._setup_version = len(setup.everywhere)
+            self._foreign_keys = self.db.pragma("foreign_keys")
 
     @property
     def is_current(self) -> bool:
@@ -122,6 +125,7 @@ class Connection:
     def caught_up(self) -> None:
         """This connection ran the newest of them itself."""
         self._setup_version = self._setup.version
+        self._foreign_keys = self.db.pragma("foreign_keys")
 
     def query(self, profile: Profile, params: Parameters, shape: Shape) -> Any:
         """Run a statement and fetch what `shape` says: a list of rows, a row or None, a value or None.
@@ -204,7 +208,22 @@ class Connection:
         self.cookie = self.db.pragma("schema_version")
         # A preparation trusts the schema in memory; only a step looks whether it is still the file's.
         self._own.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-        return self.profiler.profile(sql, self.cookie)
+        profile = self.profiler.profile(sql, self.cookie)
+        if profile.value is not None and profile.pragma in SETTLED:
+            in_force = self._in_force(profile.pragma)
+            if is_so_already(profile.pragma, profile.value, in_force):
+                return self.profiler.profile(f"PRAGMA main.{profile.pragma}", self.cookie)
+        return profile
+
+    def _in_force(self, pragma: str) -> dict[str, object]:
+        """What is set for the whole database, where the connection itself does not say it best."""
+        if pragma == "synchronous":
+            return {pragma: 2 if self._setup.settings.durability == "full" else 1}
+        if pragma == "journal_mode" and set(self.db.db_names()) - {"main", "temp"}:
+            return {}  # without a name it is for attached files too
+        if pragma in ("journal_mode", "locking_mode"):
+            return {pragma: "wal" if pragma == "journal_mode" else "normal"}  # a database in memory has no log
+        return {pragma: self._foreign_keys}
 
     def deferred_violations(self) -> int:
         """Deferred foreign keys that are violated now."""

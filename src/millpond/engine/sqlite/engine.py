@@ -32,6 +32,7 @@ from millpond.scheduling.places import Places
 from millpond.settings import Settings
 from millpond.statements.cache import ProfileCache
 from millpond.statements.cost import Costs
+from millpond.statements.pragmas import setting_of
 from millpond.statements.profile import Kind, Profile
 from millpond.stats import Check, Health, Stats
 
@@ -215,10 +216,15 @@ class Engine:
     def script_on(self, connection: Connection, text: str, where: str) -> None:
         """Run the statements of a script, one after another, inside the transaction that there is."""
         at = 0
+        statements = connection.profiler.statements(text)
         try:
-            for sql in connection.profiler.statements(text):
+            for sql in statements:
                 at = text.find(sql, at)
                 profile = connection.profile(sql)
+                if profile.pragma == "foreign_keys" and profile.kind is Kind.EVERYWHERE:
+                    following = next(statements, None)
+                    if following is not None and connection.profile(following).kind is Kind.TRANSACTION:
+                        raise messages.dump_in_a_script(sql)
                 self.guard_inside(profile, where)
                 connection.change(profile, None)
                 at += len(sql)
@@ -238,10 +244,14 @@ class Engine:
                 raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
             case Kind.REFUSED:
                 raise self.refusal(profile)
+            case Kind.WRITER_ONLY if profile.asks:
+                return
             case Kind.WRITER_ONLY | Kind.EVERYWHERE:
+                setting = setting_of(profile.pragma or "")
+                by_setting = f"Leave it out and give Settings({setting}=...), or run" if setting else "Run"
                 raise errors.NotSupportedError(
                     f"{profile.word} {profile.pragma or ''}".strip() + " cannot run inside a transaction",
-                    hint="Run it by itself: `await db.execute(...)`.",
+                    hint=f"{by_setting} it by itself: `await db.execute(...)`.",
                     sql=profile.sql,
                     applied="no",
                 )
