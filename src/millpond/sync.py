@@ -519,7 +519,7 @@ class TransactionScope:
         if profile is None or profile.stale:
             if not isinstance(sql, str):
                 raise errors.ProgrammingError(f"a statement is text, not {type(sql).__name__}")
-            found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql))
+            found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql), counts=False)
             profile = found
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
             engine.guard_inside(profile, "tx")
@@ -531,7 +531,9 @@ class TransactionScope:
         profile = self._profile(sql)
         return self._do(sql, lambda connection: connection.query(profile, params, shape), timeout)
 
-    def _do(self, sql: str, work: Callable[[Connection], Any], timeout: float | None = None) -> Any:
+    def _do(
+        self, sql: str, work: Callable[[Connection], Any], timeout: float | None = None, *, counts: bool = True
+    ) -> Any:
         engine = self._active()
         lease, grant = self._lease, self._grant
         assert lease is not None
@@ -540,7 +542,7 @@ class TransactionScope:
         bound = None if timeout is None else Bound(seconds)
         run = work if bound is None else bound.around(work)
         try:
-            return grant.guarded(lease, sql, lambda: run(engine.writer_connection))
+            return grant.guarded(lease, sql, lambda: run(engine.writer_connection), counts=counts)
         except (TypeError, ValueError, KeyError, OverflowError) as exc:
             raise engine.translate(exc, sql) from exc
         except errors.OperationalError as exc:

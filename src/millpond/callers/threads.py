@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 from millpond.ports import Reply
@@ -77,7 +78,7 @@ class ThreadPort:
     def caller(self) -> int:
         return threading.get_ident()
 
-    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
+    def caller_name(self, caller: Any, code: CodeType | None = None) -> tuple[str | None, str | None]:
         """The thread's name; what it waits for cannot be seen."""
         for thread in threading.enumerate():
             if thread.ident == caller:

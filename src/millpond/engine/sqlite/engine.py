@@ -351,7 +351,7 @@ class Engine:
             self.observers.emit(make)
 
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
-        _, awaiting = self.port.caller_name(lease.caller)
+        _, awaiting = self.port.caller_name(lease.caller, lease.code)
         return messages.lease_expired(
             opened=lease.place,
             held_s=held_s,
@@ -388,7 +388,7 @@ class Engine:
         grant = writer.grant
         lease = grant.current if grant is not None else None
         if not running and lease is not None:
-            name, awaiting = self.port.caller_name(lease.caller)
+            name, awaiting = self.port.caller_name(lease.caller, lease.code)
             holder = errors.Holder(
                 pid=os.getpid(), program=None, since=None, held_s=now - lease.granted, place=lease.place, ours=True
             )
