@@ -25,14 +25,13 @@ from millpond.engine.sqlite.calls import (
     WriteCall,
 )
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, ExecuteResult, Shape
-from millpond.engine.sqlite.copying import copy_database
+from millpond.engine.sqlite.copying import Copy
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
 from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
-from millpond.locations import locate
 from millpond.migrations.files import read
 from millpond.migrations.plan import Migration
 from millpond.migrations.steps import EXISTS, RECORDED, prepare
@@ -339,32 +338,20 @@ class Database(Front):
         """Copy the database, as it is now, to the file `target`, while it goes on being read and written.
 
         progress: called on the loop with pages done and pages in all. The copy appears when it is whole;
-        a file of that name is replaced. timeout: seconds, None for no limit.
+        a file of that name is replaced. What progress raises stops it. timeout: seconds, None for no limit.
         """
         engine = self._check_open()
-        path = locate(target).path
-        port = self._port
-        wanted = True
-
-        def tell(done: int, pages: int) -> None:
-            if progress is not None:
-                port.call(progress, done, pages)
-
         limit = timeout if timeout is not None else NO_LIMIT_S
-        try:
+        with Copy(target, progress, self._port.call) as copy:
             if engine.memory:
-                await self._on_writer(lambda connection: copy_database(connection, path, tell, lambda: wanted), limit)
-                return
-            session = await self._session("backup", Priority.LOW, self._timeout_s, "backup")
-            try:
-                await self._step(
-                    session, "backup", lambda connection: copy_database(connection, path, tell, lambda: wanted), limit
-                )
-            finally:
-                wanted = False
-                session.give_back(leave)
-        finally:
-            wanted = False
+                await self._on_writer(copy.run, limit)
+            else:
+                session = await self._session("backup", Priority.LOW, self._timeout_s, "backup")
+                try:
+                    await self._step(session, "backup", copy.run, limit)
+                finally:
+                    session.give_back(leave)
+            copy.publish()
 
     async def migrate(
         self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None

@@ -15,7 +15,7 @@ from millpond.callers.threads import Bound, ThreadPort, ThreadWaiter
 from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
-from millpond.engine.sqlite.copying import copy_database
+from millpond.engine.sqlite.copying import Copy
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.inline import MISS
@@ -34,7 +34,6 @@ from millpond.front import (
     leave,
 )
 from millpond.guesses import with_guesses
-from millpond.locations import locate
 from millpond.migrations.files import read
 from millpond.migrations.plan import Migration
 from millpond.migrations.steps import EXISTS, RECORDED, prepare
@@ -268,25 +267,17 @@ class Database(Front):
     ) -> None:
         """Copy the database, as it is now, to the file `target`. progress: called in the reader's thread."""
         engine = self._check_open()
-        path = locate(target).path
-        wanted = True
         limit = timeout if timeout is not None else NO_LIMIT_S
-
-        def work(connection: Connection) -> int:
-            return copy_database(connection, path, progress, lambda: wanted)
-
-        try:
+        with Copy(target, progress) as copy:
             if engine.memory:
-                self._on_writer(work, limit)
-                return
-            session = self._session("backup", Priority.LOW, self._timeout_s, "backup")
-            try:
-                self._step(session, "backup", work, limit)
-            finally:
-                wanted = False
-                session.give_back(leave)
-        finally:
-            wanted = False
+                self._on_writer(copy.run, limit)
+            else:
+                session = self._session("backup", Priority.LOW, self._timeout_s, "backup")
+                try:
+                    self._step(session, "backup", copy.run, limit)
+                finally:
+                    session.give_back(leave)
+            copy.publish()
 
     def migrate(
         self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None
