@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import types
-import warnings
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
 from time import monotonic
@@ -16,7 +16,7 @@ from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
 from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
 from millpond.guesses import with_guesses
 from millpond.parameters import check
-from millpond.places import describe
+from millpond.places import describe, outside, warn_at
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.statements.profile import Profile
@@ -534,7 +534,8 @@ class RowStream:
 def warn_forgotten(engine: Engine, what: str, place: str) -> None:
     """Name the line that opened what nobody closed."""
     engine.leaked(what, place)
-    warnings.warn(f"the {what} opened at {place} was forgotten; it is given back", ResourceWarning, stacklevel=3)
+    text = f"the {what} opened at {place} was forgotten; it is given back"
+    warn_at(outside(sys._getframe(1)), text, ResourceWarning)
 
 
 def begin_reading(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from millpond.places import is_outside
 from millpond.ports import Reply
 from millpond.scheduling.deadlines import Deadlines, Timed
 
@@ -107,6 +108,12 @@ class TaskPort:
             if module != home:
                 return caller.get_name(), f"{module.split('.')[0]}.{coroutine.__qualname__}"
         return caller.get_name(), None
+
+    def caller_frame(self, caller: Any) -> types.FrameType | None:
+        if not isinstance(caller, asyncio.Task):
+            return None
+        own = [coroutine.cr_frame for coroutine, module in _awaited(caller.get_coro()) if is_outside(module)]
+        return own[-1] if own else None
 
 
 class Watch:

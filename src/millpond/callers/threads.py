@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
+from millpond.places import outside
 from millpond.ports import Reply
 
 __all__ = ["Bound", "ThreadPort", "ThreadWaiter"]
@@ -84,6 +86,9 @@ class ThreadPort:
             if thread.ident == caller:
                 return thread.name, None
         return None, None
+
+    def caller_frame(self, caller: Any) -> FrameType | None:
+        return outside(sys._current_frames().get(caller))
 
 
 class Bound:

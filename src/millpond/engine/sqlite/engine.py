@@ -5,20 +5,22 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import apsw
 
 from millpond import errors, events, messages
 from millpond.engine.sqlite import guards, platform, translate
-from millpond.engine.sqlite.calls import Transaction
+from millpond.engine.sqlite.calls import ReadCall, Transaction, WriteCall
 from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
 from millpond.engine.sqlite.files import FileFacts, gather
-from millpond.engine.sqlite.grant import Lease
+from millpond.engine.sqlite.grant import Lease, Operation
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.observers import Observers
@@ -27,6 +29,7 @@ from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
 from millpond.locations import Location
 from millpond.parameters import Adapters, Converters
+from millpond.places import outside, warn_at
 from millpond.ports import Port
 from millpond.scheduling.places import Places
 from millpond.settings import Settings
@@ -71,7 +74,7 @@ class Engine:
         self.setup = Setup(
             path=location.path,
             settings=settings,
-            adapters=Adapters(settings.adapters, strict_datetimes=settings.strict_datetimes),
+            adapters=Adapters(settings.adapters, strict_datetimes=settings.strict_datetimes, warn=self._warn),
             converters=Converters(settings.converters),
         )
         self.observers = Observers(observers)
@@ -511,6 +514,20 @@ class Engine:
                 return {}
             finally:
                 db.close()
+
+    def _warn(self, text: str) -> None:
+        """Warn of the caller's line, also where its statement runs in another thread."""
+        frame: FrameType | None = sys._getframe(1)
+        found = outside(frame)
+        while found is None and frame is not None:
+            # Who waits for what this thread runs: kept nowhere else, since it is asked for once in a program's life.
+            call = frame.f_locals.get("operation") or frame.f_locals.get("call")
+            if isinstance(call, Operation):
+                call = call.grant.current
+            if isinstance(call, (ReadCall, WriteCall)):
+                found = self.port.caller_frame(call.caller)
+            frame = frame.f_back
+        warn_at(found, text, UserWarning)
 
     def _files(self) -> FileFacts:
         return gather(self.location.path)
