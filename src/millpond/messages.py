@@ -223,11 +223,11 @@ def lease_expired(
     )  # fmt: skip
 
 
-def transaction_control(word: str, instead: str) -> TransactionControl:
+def transaction_control(word: str, instead: str, sql: str | None = None) -> TransactionControl:
     """BEGIN, COMMIT, ROLLBACK, SAVEPOINT or RELEASE in a statement's text; instead: what to write there."""
     return TransactionControl(
         line(f"{shorten(word, 30)} typed by hand: the connection is shared, and transactions belong to blocks"),
-        hint=instead, applied="no",
+        hint=instead, sql=sql, applied="no",
     )  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None)
     library = f"sqlite3 {theirs}" if theirs else "sqlite3"
     return EngineConflict(
         line(
-            f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) opened {shorten(file, 30)} in this process "
+            f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) has {shorten(file, 30)} open in this process "
             f"beside Millpond's SQLite {ours}"
         ),
         detail="two SQLite libraries in one process drop each other's file locks when either closes the file: "

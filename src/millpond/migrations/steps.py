@@ -43,7 +43,7 @@ class Step:
         self._function: Callable[[Any], object] | None = None
         if own.migration.name.endswith(".py"):
             self._function = function_of(own)
-        self.__qualname__ = own.migration.name  # how errors name what waits or fails
+        self.__name__ = self.__qualname__ = own.migration.name  # how errors name what waits or fails
 
     def __call__(self, tx: Transaction) -> bool:
         name = self.migration.name

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from millpond.engine.sqlite.profiler import Profiler
+from millpond.engine.sqlite.wrong_values import with_statement
+from millpond.errors import ParameterError
 from millpond.parameters import Adapters, Converters
 from millpond.rows import Row, row_type
 from millpond.settings import Settings
@@ -151,8 +153,8 @@ class Connection:
                 self._let_go()
                 if first is not None:
                     first = self.converted(profile, [first])[0]
-        except BaseException:
-            self._let_go()
+        except BaseException as exc:
+            self._failed(profile, exc)
             raise
         if first is None:
             return None
@@ -168,8 +170,8 @@ class Connection:
             cursor.execute(profile.sql, params)
             if profile.names:
                 cursor.fetchall()
-        except BaseException:
-            self._let_go()
+        except BaseException as exc:
+            self._failed(profile, exc)
             raise
         return ExecuteResult(
             db.changes() if profile.changes else -1,
@@ -190,8 +192,8 @@ class Connection:
                 for params in rows:
                     cursor.execute(profile.sql, params).fetchall()
                     changed += db.changes()
-        except BaseException:
-            self._let_go()
+        except BaseException as exc:
+            self._failed(profile, exc)
             raise
         return ExecuteResult(changed if profile.changes else -1, None)
 
@@ -263,6 +265,15 @@ class Connection:
 
     def _convert(self, _cursor: apsw.Cursor, number: int, value: Any) -> Any:
         return self._setup.adapters.adapt(value, number)
+
+    def _failed(self, profile: Profile, exc: BaseException) -> None:
+        """A statement of the profile failed: be ready for the next; what an adapter said is told its statement."""
+        self._let_go()
+        if isinstance(exc, ParameterError) and exc.sql is None:
+            with_statement(exc, profile.sql, self._columns)
+
+    def _columns(self, table: str) -> list[str]:
+        return [str(name) for (name,) in self._own.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
     def _let_go(self) -> None:
         """End whatever the cursor is at, so that it neither pins the WAL nor holds a lock."""

@@ -244,7 +244,7 @@ class Engine:
                 self.writer.schema_touched()
                 self.note_schema_write(profile)
             case Kind.TRANSACTION:
-                raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
+                raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]), profile.sql)
             case Kind.REFUSED:
                 raise self.refusal(profile)
             case Kind.WRITER_ONLY if profile.asks:
@@ -325,9 +325,9 @@ class Engine:
 
     def translate(self, exc: BaseException, sql: str | None, *, applied: Any = None) -> BaseException:
         """An engine's exception in Millpond's words; Millpond's own, and the caller's, as they are."""
+        sql = getattr(exc, "script", sql)
         if isinstance(exc, (errors.Error, KeyboardInterrupt, SystemExit)):
             return exc
-        sql = getattr(exc, "script", sql)
         error = translate.translate(
             exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
         )
@@ -491,6 +491,10 @@ class Engine:
     def tables(self) -> Sequence[str]:
         """The tables and views there are, for error texts."""
         return list(self._schema())
+
+    def schema_version(self) -> int:
+        """What SQLite counts schema changes by, for error texts."""
+        return (self.inline.connection if self.inline is not None else self.writer_connection).cookie
 
     def _schema(self) -> dict[str, list[str]]:
         """Tables and their columns, read on a connection of its own: errors are rare, and any thread may have one."""
