@@ -108,4 +108,4 @@ def _short(one: Source) -> str:
 
 def _error(text: str, hint: str, one: Source | None = None) -> MigrationError:
     path = None if one is None else one.migration.path
-    return MigrationError(line(text), detail="Nothing was applied.", hint=hint, path=path, applied="no")
+    return MigrationError(line(text), hint=hint, path=path, applied="no")
