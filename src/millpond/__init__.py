@@ -24,6 +24,7 @@ from millpond.errors import (
     InternalError,
     LeaseExpired,
     LockTimeout,
+    MigrationError,
     MissingExtra,
     NoSuchColumn,
     NoSuchTable,
@@ -44,6 +45,7 @@ from millpond.errors import (
     WouldWaitForItself,
     WrongLoop,
 )
+from millpond.migrations.plan import Migration
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.settings import Settings
@@ -55,7 +57,8 @@ __all__ = [
     "Check", "CheckViolation", "DataError", "Database", "DatabaseClosed", "DatabaseCorrupt", "DatabaseError",
     "DeadlineExceeded", "DiskFull", "EngineConflict", "Error", "ExecuteResult", "ForeignKeyViolation", "Forked",
     "Health", "Holder", "IntegrityError", "InterfaceError", "InternalError", "LeaseExpired", "LockTimeout",
-    "MissingExtra", "NoSuchColumn", "NoSuchTable", "NotNullViolation", "NotSupportedError", "OperationalError",
+    "Migration", "MigrationError", "MissingExtra",
+    "NoSuchColumn", "NoSuchTable", "NotNullViolation", "NotSupportedError", "OperationalError",
     "Overloaded", "ParameterError", "Priority", "ProgrammingError", "ReadOnlyDatabase", "Row", "SchemaChanged",
     "Settings", "SettingsError", "Stats", "StorageError", "Transaction", "TransactionControl", "TransactionLost",
     "UniqueViolation", "Warning", "WouldWaitForItself", "WrongLoop", "__version__",

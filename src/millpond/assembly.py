@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import warnings
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from millpond.configuration import load
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.events import Observer
 from millpond.locations import Location
+from millpond.places import outside, warn_at
 from millpond.ports import Port
 from millpond.settings import Settings
 
@@ -52,11 +53,11 @@ def warn_unclosed(facade: Facade) -> None:
     """Say which line opened a database that nobody closed."""
     engine = facade._engine
     if engine is not None and engine.standing is Standing.OPEN:
-        warnings.warn(
+        warn_at(
+            outside(sys._getframe(1)),
             f"unclosed database {engine.name}, opened at {facade._opened_at}; "
             "use `async with Database(...)`, or close() it",
             ResourceWarning,
-            stacklevel=2,
             source=facade,
         )
         engine.leaked("database", facade._opened_at)

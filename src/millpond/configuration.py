@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from millpond.errors import SettingsError
-from millpond.messages import line
-from millpond.settings import Settings
+from millpond.messages import line, shorten
+from millpond.settings import SHOWN, Settings
 
 __all__ = ["load"]
 
@@ -56,6 +56,7 @@ def _file(start: Path) -> tuple[Path, dict[str, Any]] | None:
     for folder in (start, *start.parents):
         own = _parsed(folder / "millpond.toml")
         if own is not None:
+            _refuse_tables(own)
             return folder / "millpond.toml", _settings_in(own, "millpond.toml")
         tools = (_parsed(folder / "pyproject.toml") or {}).get("tool")
         if isinstance(tools, dict) and "millpond" in tools:
@@ -91,6 +92,19 @@ def _settings_in(table: Any, source: str) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name in _KINDS or not _is_table(value)}
 
 
+def _refuse_tables(own: dict[str, Any]) -> None:
+    """In a file of their own the settings stand at the top: a table for them would be passed over as a tool's."""
+    tool = own.get("tool")
+    name = (
+        "tool.millpond" if isinstance(tool, dict) and "millpond" in tool else "millpond" if "millpond" in own else None
+    )
+    if name is not None:
+        raise SettingsError(
+            f"millpond.toml: settings stand at its top, not in a table [{name}]",
+            hint=f"Take the line [{name}] out; it belongs into pyproject.toml, as [tool.millpond].",
+        )
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) or (
         isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
@@ -98,7 +112,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _read(key: str, text: str, variable: str) -> Any:
-    wrong = f"{variable}={text!r}"
+    wrong = f"{variable}={shorten(repr(text), SHOWN)}"
     match _KINDS.get(key, ""):
         case "int" | "float" as kind:
             try:

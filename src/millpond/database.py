@@ -25,7 +25,7 @@ from millpond.engine.sqlite.calls import (
     WriteCall,
 )
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, ExecuteResult, Shape
-from millpond.engine.sqlite.copying import copy_database
+from millpond.engine.sqlite.copying import Copy
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
@@ -33,7 +33,9 @@ from millpond.engine.sqlite.result_cache import NONE, Pending, ResultCache
 from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
-from millpond.locations import locate
+from millpond.migrations.files import read
+from millpond.migrations.plan import Migration
+from millpond.migrations.steps import EXISTS, RECORDED, prepare
 from millpond.places import closed_at, describe
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
@@ -400,32 +402,39 @@ class Database(Front):
         """Copy the database, as it is now, to the file `target`, while it goes on being read and written.
 
         progress: called on the loop with pages done and pages in all. The copy appears when it is whole;
-        a file of that name is replaced. timeout: seconds, None for no limit.
+        a file of that name is replaced. What progress raises stops it. timeout: seconds, None for no limit.
         """
         engine = self._check_open()
-        path = locate(target).path
-        port = self._port
-        wanted = True
-
-        def tell(done: int, pages: int) -> None:
-            if progress is not None:
-                port.call(progress, done, pages)
-
         limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
-        try:
+        with Copy(target, progress, self._port.call) as copy:
             if engine.memory:
-                await self._on_writer(lambda connection: copy_database(connection, path, tell, lambda: wanted), limit)
-                return
-            session = await self._session("backup", Priority.LOW, self._timeout_s, "backup")
-            try:
-                await self._step(
-                    session, "backup", lambda connection: copy_database(connection, path, tell, lambda: wanted), limit
-                )
-            finally:
-                wanted = False
-                session.give_back(leave)
-        finally:
-            wanted = False
+                await self._on_writer(copy.run, limit)
+            else:
+                session = await self._session("backup", Priority.LOW, self._timeout_s, "backup")
+                try:
+                    await self._step(session, "backup", copy.run, limit)
+                finally:
+                    session.give_back(leave)
+            copy.publish()
+
+    async def migrate(
+        self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None
+    ) -> list[Migration]:
+        """Apply a folder's numbered .sql and .py files that were not applied yet; returns those that this call did.
+
+        Each runs in one transaction with its row in the table millpond_migration. Several processes may start at
+        once: each migration is applied by one of them. dry_run: return what would be applied, and change nothing.
+        timeout: seconds for all of it, None for no limit. Cancelling keeps those that are committed.
+        Raises: MigrationError before anything runs; else the error of the one that fails, with the file's name.
+        """
+        self._check_open()
+        until = monotonic() + (NO_LIMIT_S if timeout is None else self._seconds(timeout))
+        sources = await self._port.in_thread(lambda: read(folder))
+        rows = await self.fetch_all(RECORDED) if await self.fetch_value(EXISTS) else []
+        steps = await self._port.in_thread(lambda: prepare(sources, rows))
+        return [
+            step.migration for step in steps if dry_run or await self.write(step, timeout=max(0.0, until - monotonic()))
+        ]
 
     def stats(self) -> Stats:
         """A cheap, consistent snapshot of the counters."""
@@ -462,7 +471,7 @@ class Database(Front):
             return MISS
         cache = self._cache
         if cached and profile.cacheable and cache is not None:
-            found = cache.look(profile.results, shape, params)
+            found = cache.look(profile, shape, params)
             if found is not NONE:
                 self._hits += 1
                 if not self._hits % CLOCKED:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 __all__ = [
     "Applied", "CheckViolation", "DataError", "DatabaseClosed", "DatabaseCorrupt", "DatabaseError",
     "DeadlineExceeded", "DiskFull", "EngineConflict", "Error", "ForeignKeyViolation", "Forked", "Holder",
-    "IntegrityError", "InterfaceError", "InternalError", "LeaseExpired", "LockTimeout", "MissingExtra",
-    "NoSuchColumn", "NoSuchTable", "NotNullViolation", "NotSupportedError", "OperationalError", "Overloaded",
-    "ParameterError", "ProgrammingError", "ReadOnlyDatabase", "SchemaChanged", "SettingsError", "StorageError",
+    "IntegrityError", "InterfaceError", "InternalError", "LeaseExpired", "LockTimeout", "MigrationError",
+    "MissingExtra", "NoSuchColumn", "NoSuchTable", "NotNullViolation", "NotSupportedError", "OperationalError",
+    "Overloaded", "ParameterError", "ProgrammingError", "ReadOnlyDatabase", "SchemaChanged", "SettingsError",
+    "StorageError",
     "TransactionControl", "TransactionLost", "UniqueViolation", "Warning", "WouldWaitForItself", "WrongLoop",
 ]  # fmt: skip
 
@@ -262,6 +263,12 @@ class ParameterError(ProgrammingError):
     """The parameters do not fit the statement, or SQLite cannot store them."""
 
     code = "parameters"
+
+
+class MigrationError(ProgrammingError):
+    """The folder of migrations contradicts itself, or what was applied already."""
+
+    code = "migration"
 
 
 class NoSuchTable(ProgrammingError):

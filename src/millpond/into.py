@@ -112,7 +112,7 @@ def _to_dict(names: tuple[str, ...]) -> Convert:
 def _scalar(into: type, names: tuple[str, ...]) -> Convert:
     if len(names) != 1:
         raise DataError(
-            line(f"into={into.__name__} takes rows of one column, but there are {len(names)}: {', '.join(names)}"),
+            line(f"into={into.__name__} takes rows of one column, but there are {len(names)}: {_shown(names)}"),
             hint=f"Select one column, or use a dataclass with {len(names)} fields.",
         )
     kind, convert = _reader(into)
@@ -124,7 +124,7 @@ def _scalar(into: type, names: tuple[str, ...]) -> Convert:
         try:
             return convert(value)
         except _MISFIT:
-            raise _misfit(names[0], value, f"into={into.__name__}") from None
+            raise _misfit(names[0] if names[0].isidentifier() else 1, value, f"into={into.__name__}") from None
 
     return make
 
@@ -207,7 +207,7 @@ def _by_pydantic(into: Any, names: tuple[str, ...]) -> Convert:
             return DataError(line(f"a row does not fit {into.__name__}"), detail=f"pydantic: {first['type']}")
         name, hint = found[column]
         if column not in names:
-            return DataError(line(f"no column for {into.__name__}.{name}"), detail=f"columns: {', '.join(names)}")
+            return DataError(line(f"no column for {into.__name__}.{name}"), detail=f"columns: {_shown(names)}")
         return _misfit(
             column,
             row[names.index(column)],
@@ -232,8 +232,9 @@ def _aliases(alias: Any) -> Iterable[str]:
 def _fit(into: type, names: tuple[str, ...], known: Collection[str], required: Collection[str]) -> None:
     """Raise DataError unless there is a field for each column and a column for each field that needs one."""
     missing = [f"{into.__name__}.{name}" for name in required if name not in names]
-    extra = [name for name in names if name not in known]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    shown = dict(zip(names, _called(names), strict=True))
+    extra = [shown[name] for name in names if name not in known]
+    twice = sorted({shown[name] for name in names if names.count(name) > 1})
     parts = [
         f"{what} {', '.join(which)}"
         for what, which in (
@@ -246,7 +247,7 @@ def _fit(into: type, names: tuple[str, ...], known: Collection[str], required: C
     if parts:
         raise DataError(
             line("; ".join(parts)),
-            detail=f"columns: {', '.join(names)}; fields: {', '.join(known)}",
+            detail=f"columns: {_shown(names)}; fields: {', '.join(known)}",
             hint="Name the columns in the SELECT as the fields are named (SELECT sent_at AS sent).",
         )
 
@@ -432,10 +433,21 @@ _FROM_JSON: dict[Any, tuple[type, type]] = {
 _STORED = {type(None): "NULL", int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
-def _misfit(column: str, value: Any, where: str, detail: str | None = None) -> DataError:
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(_called(names))
+
+
+def _called(names: tuple[str, ...]) -> list[str]:
+    """Columns for people: what has no name of its own is called by its expression, which may hold data."""
+    return [name if name.isidentifier() else f"number {number}" for number, name in enumerate(names, 1)]
+
+
+def _misfit(column: str | int, value: Any, where: str, detail: str | None = None) -> DataError:
+    """column: its name, or the number of one without."""
+    called = repr(column) if isinstance(column, str) else f"number {column}"
     kind = _STORED.get(type(value)) or type(value).__name__
     hint = "Annotate it with `| None`, or COALESCE the column in the SELECT." if value is None else None
-    return DataError(line(f"column {column!r} of type {kind} does not fit {where}"), detail=detail, hint=hint)
+    return DataError(line(f"column {called} of type {kind} does not fit {where}"), detail=detail, hint=hint)
 
 
 def _type_name(hint: Any) -> str:

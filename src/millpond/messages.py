@@ -17,6 +17,7 @@ from millpond.errors import (
     LeaseExpired,
     LockTimeout,
     MissingExtra,
+    NotSupportedError,
     Overloaded,
     TransactionControl,
     TransactionLost,
@@ -32,6 +33,7 @@ __all__ = [
     "database_closed",
     "deadline_exceeded",
     "deferred_violation",
+    "dump_in_a_script",
     "engine_conflict",
     "engine_conflict_before",
     "for_threads",
@@ -340,11 +342,21 @@ def closed_under(file: str, *, opened: str, held_s: float, statements: int) -> T
     )  # fmt: skip
 
 
-def transaction_control(word: str, instead: str) -> TransactionControl:
+def transaction_control(word: str, instead: str, sql: str | None = None) -> TransactionControl:
     """BEGIN, COMMIT, ROLLBACK, SAVEPOINT or RELEASE in a statement's text; instead: what to write there."""
     return TransactionControl(
         line(f"{shorten(word, 30)} typed by hand: the connection is shared, and transactions belong to blocks"),
-        hint=instead, applied="no",
+        hint=instead, sql=sql, applied="no",
+    )  # fmt: skip
+
+
+def dump_in_a_script(sql: str) -> NotSupportedError:
+    """The sqlite3 shell's .dump, given to execute_script."""
+    return NotSupportedError(
+        "a dump brings its own transaction, and switches foreign keys off for it: it is no script for execute_script",
+        hint="Load it into a new file before that is opened here: sqlite3 new.db < dump.sql. Or take its first PRAGMA, "
+        "its BEGIN and its COMMIT out, and open with Settings(foreign_keys=False) for the loading.",
+        sql=sql, applied="no",
     )  # fmt: skip
 
 
@@ -427,7 +439,7 @@ def engine_conflict(file: str, place: str, ours: str, theirs: str | None = None)
     library = f"sqlite3 {theirs}" if theirs else "sqlite3"
     return EngineConflict(
         line(
-            f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) opened {shorten(file, 30)} in this process "
+            f"{library} (module {shorten(place, PLACE_LENGTH - 15)}) has {shorten(file, 30)} open in this process "
             f"beside Millpond's SQLite {ours}"
         ),
         detail=_TWO_LIBRARIES,

@@ -93,8 +93,16 @@ class Adapters:
     value's classes the nearest with an adapter decides, the user's before the one built in.
     """
 
-    def __init__(self, adapters: Mapping[type, Callable[[Any], Any]], *, strict_datetimes: bool = False) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[type, Callable[[Any], Any]],
+        *,
+        strict_datetimes: bool = False,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        """warn: knows the caller's line, which may be in another thread than the binding of its values."""
         self._own = dict(adapters)
+        self._warn = warn
         self._strict = strict_datetimes
         self._warned = False
 
@@ -159,10 +167,9 @@ class Adapters:
             )
         if not self._warned:
             self._warned = True
-            warnings.warn(
+            self._warn(
                 f"parameter {number} is a datetime without a time zone and was stored as it is; "
-                "Settings(strict_datetimes=True) refuses it",
-                stacklevel=2,
+                "Settings(strict_datetimes=True) refuses it"
             )
 
     def _json(self, value: Any, number: int) -> str:

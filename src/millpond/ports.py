@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
 from typing import Any, Protocol
 
 __all__ = ["Call", "Port", "Reply", "Waiter"]
@@ -47,5 +48,8 @@ class Port(Protocol):
     def caller(self) -> Any:
         """Who is calling now: the task, or the thread."""
 
-    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
-        """A caller's name, and what it awaits, as far as that can be seen."""
+    def caller_name(self, caller: Any, code: CodeType | None = None) -> tuple[str | None, str | None]:
+        """A caller's name, and what it awaits, as far as that can be seen. code: whose awaiting is asked for."""
+
+    def caller_frame(self, caller: Any) -> FrameType | None:
+        """Where a caller that waits stands in its own code, as far as that can be seen."""

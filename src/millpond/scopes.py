@@ -284,7 +284,7 @@ class TransactionScope:
             grant, lease = self._grant, self._lease
             assert lease is not None
             assert grant is not None
-            profile = grant.guarded(lease, sql, lambda: engine.profile_on(engine.writer_connection, sql))
+            profile = grant.guarded(lease, sql, lambda: engine.profile_on(engine.writer_connection, sql), counts=False)
             assert isinstance(profile, Profile)
         if not profile.is_read and not profile.is_write:
             engine.guard_inside(profile, "tx")

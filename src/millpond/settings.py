@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, Literal, TypeVar
 
 from millpond.errors import SettingsError
-from millpond.messages import line
+from millpond.messages import LINE, line, shorten
 
 __all__ = ["Settings"]
 
@@ -159,7 +159,9 @@ class Settings:
             return cls(**values)
         except SettingsError as exc:
             if source:
-                raise SettingsError(line(f"{source}: {exc}"), hint=exc.hint) from None
+                raise SettingsError(
+                    line(f"{shorten(source, max(SHOWN, LINE - 2 - len(str(exc))))}: {exc}"), hint=exc.hint
+                ) from None
             raise
 
 
@@ -214,8 +216,12 @@ def _takes(f: dataclasses.Field[Any]) -> str:
     return ""
 
 
+SHOWN = 32
+"""Of a wrong value so much: the rest of the line says what it must be."""
+
+
 def _check(f: dataclasses.Field[Any], value: Any) -> None:
-    wrong = f"{f.name}={value!r}: must be"
+    wrong = f"{f.name}={shorten(repr(value), SHOWN)}: must be"
     if "values" in f.metadata:
         if value not in f.metadata["values"]:
             raise SettingsError(line(f"{wrong} one of {', '.join(map(repr, f.metadata['values']))}"))

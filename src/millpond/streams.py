@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from millpond import errors
 from millpond.engine.sqlite.connection import ALL, Connection
 from millpond.front import Front
+from millpond.places import outside, warn_at
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.statements.profile import Profile
@@ -206,4 +207,5 @@ def drop(db: Front, slices: Slices, place: str) -> None:
 def warn_forgotten(engine: Engine, what: str, place: str) -> None:
     """Name the line that opened what nobody closed."""
     engine.leaked(what, place)
-    warnings.warn(f"the {what} opened at {place} was forgotten; it is given back", ResourceWarning, stacklevel=3)
+    text = f"the {what} opened at {place} was forgotten; it is given back"
+    warn_at(outside(sys._getframe(1)), text, ResourceWarning)

@@ -15,7 +15,7 @@ from millpond.callers.threads import ThreadPort, ThreadWaiter
 from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
-from millpond.engine.sqlite.copying import copy_database
+from millpond.engine.sqlite.copying import Copy
 from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.inline import MISS
@@ -32,7 +32,9 @@ from millpond.front import (
     leave,
 )
 from millpond.guesses import with_guesses
-from millpond.locations import locate
+from millpond.migrations.files import read
+from millpond.migrations.plan import Migration
+from millpond.migrations.steps import EXISTS, RECORDED, prepare
 from millpond.parameters import PLAIN
 from millpond.places import closed_at, describe
 from millpond.rows import Row
@@ -319,25 +321,25 @@ class Database(Front):
     ) -> None:
         """Copy the database, as it is now, to the file `target`. progress: called in the reader's thread."""
         engine = self._check_open()
-        path = locate(target).path
-        wanted = True
         limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
-
-        def work(connection: Connection) -> int:
-            return copy_database(connection, path, progress, lambda: wanted)
-
-        try:
+        with Copy(target, progress) as copy:
             if engine.memory:
-                self._on_writer(work, limit)
-                return
-            session = self._session("backup", Priority.LOW, self._timeout_s, "backup")
-            try:
-                self._step(session, "backup", work, limit)
-            finally:
-                wanted = False
-                session.give_back(leave)
-        finally:
-            wanted = False
+                self._on_writer(copy.run, limit)
+            else:
+                session = self._session("backup", Priority.LOW, self._timeout_s, "backup")
+                try:
+                    self._step(session, "backup", copy.run, limit)
+                finally:
+                    session.give_back(leave)
+            copy.publish()
+
+    def migrate(
+        self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None
+    ) -> list[Migration]:
+        """Apply a folder's numbered .sql and .py files that were not applied yet; as `millpond.Database.migrate`."""
+        until = monotonic() + (NO_LIMIT_S if timeout is None else self._seconds(timeout))
+        steps = prepare(read(folder), self.fetch_all(RECORDED) if self.fetch_value(EXISTS) else [])
+        return [one.migration for one in steps if dry_run or self.write(one, timeout=max(0.0, until - monotonic()))]
 
     def stats(self) -> Stats:
         """A cheap, consistent snapshot of the counters."""
@@ -362,7 +364,7 @@ class Database(Front):
         cache = engine.cache if cached and profile.cacheable and params.__class__ in PLAIN else None
         pending: Pending | None = None
         if cache is not None:
-            found = cache.look(profile.results, shape, params)
+            found = cache.look(profile, shape, params)
             if found is not NONE:
                 return found
             pending = cache.pending(profile, shape, params)

@@ -239,7 +239,7 @@ class TransactionScope:
         if profile is None or profile.stale:
             if not isinstance(sql, str):
                 raise not_text(sql)
-            found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql))
+            found: Profile = self._do(sql, lambda connection: engine.profile_on(connection, sql), counts=False)
             profile = found
         if profile.kind is not Kind.READ and profile.kind is not Kind.WRITE:
             self._db._guard(engine, profile, "tx")
@@ -251,7 +251,9 @@ class TransactionScope:
         profile = self._profile(sql)
         return self._do(sql, lambda connection: connection.query(profile, params, shape), timeout)
 
-    def _do(self, sql: str, work: Callable[[Connection], Any], timeout: float | None = None) -> Any:
+    def _do(
+        self, sql: str, work: Callable[[Connection], Any], timeout: float | None = None, *, counts: bool = True
+    ) -> Any:
         engine = self._active()
         lease, grant = self._lease, self._grant
         assert lease is not None
@@ -261,7 +263,9 @@ class TransactionScope:
         run = work if bound is None else bound.around(work)
         try:
             # Looked at under the grant's lock, under which savepoints begin.
-            found = grant.guarded(lease, sql, lambda: run(engine.writer_connection) if self._nest is None else MISS)
+            found = grant.guarded(
+                lease, sql, lambda: run(engine.writer_connection) if self._nest is None else MISS, counts=counts
+            )
             if found is MISS:
                 return self._guarded(sql, lambda: run(engine.writer_connection), seconds)
             return found

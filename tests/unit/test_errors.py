@@ -231,7 +231,7 @@ def test_each_primary_line_is_as_it_was_agreed() -> None:
         "closed": "bot.db is closed (closed at main.py:31 in stop(), 2.1 s ago)",
         "loop": "this Database belongs to event loop 0x7f00a0 (opened at conftest.py:9 in db()), called from another",
         "forked": "opened in pid 4000, used in 4711: a database does not survive a fork",
-        "engine-conflict": "sqlite3 3.40.1 (module apps.legacy, line 12) opened bot.db in this process beside "
+        "engine-conflict": "sqlite3 3.40.1 (module apps.legacy, line 12) has bot.db open in this process beside "
         "Millpond's SQLite 3.54.1",
         "missing-extra": "the dashboard needs: pip install 'millpond[dashboard]'",
     }

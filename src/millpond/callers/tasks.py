@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from millpond.places import is_outside
 from millpond.ports import Reply
 from millpond.scheduling.deadlines import Deadlines, Timed
 
@@ -97,23 +98,28 @@ class TaskPort:
             raise cancelled
         return done.result()
 
-    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
-        """The task's name, and the first thing outside the caller's own module that it awaits."""
+    def caller_name(self, caller: Any, code: types.CodeType | None = None) -> tuple[str | None, str | None]:
+        """The task's name, and the first thing that it awaits outside of the module of `code`.
+
+        code: of the function that holds the transaction; without it, or where it is not to be seen, the task's
+        own function stands for it.
+        """
         if not isinstance(caller, asyncio.Task):
             return None, None
-        coroutine: Any = caller.get_coro()
-        frame = getattr(coroutine, "cr_frame", None)
-        home = frame.f_globals.get("__name__") if frame is not None else None
-        awaiting: str | None = None
-        while coroutine is not None:
-            frame = getattr(coroutine, "cr_frame", None)
-            if frame is not None:
-                module = frame.f_globals.get("__name__", "")
-                if module != home:
-                    awaiting = f"{module.split('.')[0]}.{coroutine.__qualname__}"
-                    break
-            coroutine = getattr(coroutine, "cr_await", None)
-        return caller.get_name(), awaiting
+        chain = _awaited(caller.get_coro())
+        holders = [i for i, (coroutine, _) in enumerate(chain) if coroutine.cr_code is code]
+        below = chain[holders[-1] if holders else 0 :]
+        home = below[0][1] if below else None
+        for coroutine, module in below:
+            if module != home:
+                return caller.get_name(), f"{module.split('.')[0]}.{coroutine.__qualname__}"
+        return caller.get_name(), None
+
+    def caller_frame(self, caller: Any) -> types.FrameType | None:
+        if not isinstance(caller, asyncio.Task):
+            return None
+        own = [coroutine.cr_frame for coroutine, module in _awaited(caller.get_coro()) if is_outside(module)]
+        return own[-1] if own else None
 
 
 class Watch:
@@ -157,6 +163,17 @@ class Watch:
 def let_others_run() -> Generator[None, None, None]:
     """Give up the rest of this turn of the loop."""
     yield
+
+
+def _awaited(coroutine: Any) -> list[tuple[Any, str]]:
+    """A coroutine, what it awaits, and so on, each with its module; what has no frame is left out."""
+    chain: list[tuple[Any, str]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is not None:
+            chain.append((coroutine, frame.f_globals.get("__name__", "")))
+        coroutine = getattr(coroutine, "cr_await", None)
+    return chain
 
 
 def _deliver(replies: Sequence[Reply]) -> None:

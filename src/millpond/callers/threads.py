@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
 from typing import Any
 
+from millpond.places import outside
 from millpond.ports import Reply
 
 __all__ = ["Bound", "ThreadPort", "ThreadWaiter"]
@@ -77,12 +80,15 @@ class ThreadPort:
     def caller(self) -> int:
         return threading.get_ident()
 
-    def caller_name(self, caller: Any) -> tuple[str | None, str | None]:
+    def caller_name(self, caller: Any, code: CodeType | None = None) -> tuple[str | None, str | None]:
         """The thread's name; what it waits for cannot be seen."""
         for thread in threading.enumerate():
             if thread.ident == caller:
                 return thread.name, None
         return None, None
+
+    def caller_frame(self, caller: Any) -> FrameType | None:
+        return outside(sys._current_frames().get(caller))
 
 
 class Bound:

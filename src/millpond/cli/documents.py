@@ -12,7 +12,7 @@ from typing import Any
 
 from millpond.cli.parsing import WrongUse
 
-__all__ = ["STDOUT", "add_json_argument", "json_schema", "write_document"]
+__all__ = ["STDOUT", "add_json_argument", "check_target", "json_schema", "write_document"]
 
 STDOUT = "-"
 
@@ -27,6 +27,20 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_target(target: str) -> None:
+    """Can it be written? Asked before the work is done that it is to hold. Raises: WrongUse."""
+    if target == STDOUT:
+        return
+    path = Path(target)
+    try:
+        is_new = not path.exists()
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    except OSError as exc:
+        raise _cannot_write(target, exc) from exc
+
+
 def write_document(document: Mapping[str, Any], target: str) -> None:
     """One line of JSON to stdout ("-") or to the file `target`.
 
@@ -39,7 +53,11 @@ def write_document(document: Mapping[str, Any], target: str) -> None:
     try:
         Path(target).write_text(line, encoding="utf-8")
     except OSError as exc:
-        raise WrongUse(f"--json: cannot write {target}: {exc.strerror}") from exc
+        raise _cannot_write(target, exc) from exc
+
+
+def _cannot_write(target: str, exc: OSError) -> WrongUse:
+    return WrongUse(f"--json: cannot write {target}: {exc.strerror}")
 
 
 def json_schema(command: str) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises: WrongUse, with the nearest command or option; SystemExit after --help and --version.
     """
     root, by_name = build()
+    if arguments[:1] in (["help"], ("help",)):
+        arguments = [*arguments[1:2], "--help"]
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     if command is not None and command not in by_name:
         raise WrongUse(f"millpond: {command!r} is not a command{nearest(command, by_name)}\nhelp: millpond --help")

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 from sqlite3 import sqlite_version
 from time import monotonic
@@ -23,6 +22,7 @@ from typing import IO, Any, NoReturn
 from millpond.demo.ledger import read_records
 from millpond.demo.outcome import Outcome, SideOutcome, Verified, summarise
 from millpond.demo.side import GRACE_S, Assignment
+from millpond.engine.sqlite import library
 
 __all__ = ["DemoFailed", "Phase", "Plan", "Progress", "conduct"]
 
@@ -308,7 +308,7 @@ def _machine(folder: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "sqlite3": sqlite_version,
-        "millpond_sqlite": version("apsw"),
+        "millpond_sqlite": library.sqlite_version(),
         "filesystem": filesystem_of(folder),
     }
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
-__all__ = ["Pragma", "acts_when_prepared", "pragma_kind"]
+__all__ = [
+    "SETTLED", "Pragma", "acts_when_prepared", "asks_writer", "is_so_already", "pragma_kind", "setting_of",
+]  # fmt: skip
 
 
 class Pragma(enum.Enum):
@@ -47,6 +50,43 @@ _REFUSED = {
     "wal_autocheckpoint": "checkpoints are made beside the writer: Settings(checkpoint_pages=...)",
     "writable_schema": "it can destroy the file; change the schema by ALTER TABLE",
 }
+
+
+_SETTINGS = {
+    "cache_size": "page_cache_kib",
+    "foreign_keys": "foreign_keys",
+    "journal_size_limit": "wal_limit_bytes",
+    "mmap_size": "mmap_bytes",
+    "trusted_schema": "trusted_schema",
+}
+
+SETTLED = frozenset({"foreign_keys", "journal_mode", "locking_mode", "synchronous"})
+"""Scripts for other libraries set these; where that changes nothing, they are answered as questions."""
+
+_LEVELS = {"off": "0", "no": "0", "false": "0", "normal": "1", "on": "1", "yes": "1", "true": "1",
+           "full": "2", "extra": "3"}  # fmt: skip
+"""Words for numbers: of the switches, and of synchronous."""
+
+
+def is_so_already(name: str, value: str, in_force: Mapping[str, object]) -> bool:
+    """Does `PRAGMA name = value` change nothing? in_force: what is so now, by the pragma's name."""
+    if name not in SETTLED or name not in in_force:
+        return False
+    now = str(in_force[name]).lower()
+    wanted = value.lower()
+    if name in ("foreign_keys", "synchronous"):
+        wanted = _LEVELS.get(wanted, wanted)
+    return wanted == now
+
+
+def asks_writer(name: str, value: str | None) -> bool:
+    """Is it a question about the writer's connection? A transaction is on that connection too."""
+    return value is None and name in _WRITER_QUERIES
+
+
+def setting_of(name: str) -> str | None:
+    """The field of Settings that a pragma is set by."""
+    return _SETTINGS.get(name)
 
 
 def pragma_kind(name: str, value: str | None, *, readonly: bool) -> Pragma | str:

@@ -11,7 +11,7 @@ from millpond.rows import Row, row_type
 from millpond.statements.caching import may_be_kept
 from millpond.statements.cost import Cost
 from millpond.statements.facts import Action, Facts
-from millpond.statements.pragmas import Pragma, acts_when_prepared, pragma_kind
+from millpond.statements.pragmas import Pragma, acts_when_prepared, asks_writer, pragma_kind
 
 __all__ = ["ANYTHING", "Kind", "Profile", "classify"]
 
@@ -47,6 +47,7 @@ class Profile:
     single_row: the plan has no loop, so fetching on to the end costs nothing.
     ends_transaction: may end the whole transaction by itself (ON CONFLICT ROLLBACK, RAISE(ROLLBACK)).
     temporary: touches temporary objects, which are the writer's.
+    value: what a pragma of the main database is set to; asks: a pragma that asks about the writer's connection.
     cacheable: its result is the same while `tables_read` are. touches: what it writes makes results stale that
     were read from these tables, ANYTHING where not all are known.
     results: what was kept of it, by shape and parameters; the cache's own.
@@ -61,6 +62,8 @@ class Profile:
     cookie: int
     word: str
     pragma: str | None = None
+    value: str | None = None
+    asks: bool = False
     reason: str | None = None
     inserts: bool = False
     changes: bool = False
@@ -112,6 +115,8 @@ def classify(facts: Facts) -> Profile:
         cookie=facts.cookie,
         word=_word(actions, opcodes, facts.readonly),
         pragma=pragma,
+        value=next((a.fourth for a in actions if a.name == "PRAGMA" and a.database in (None, "main")), None),
+        asks=pragma is not None and any(a.name == "PRAGMA" and asks_writer(pragma, a.fourth) for a in actions),
         reason=reason,
         inserts=any(a.name == "INSERT" for a in top),
         changes=kind is Kind.WRITE and any(a.name in ("INSERT", "UPDATE", "DELETE") for a in top),

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from millpond.cli.documents import STDOUT, add_json_argument, write_document
+from millpond.cli.documents import STDOUT, add_json_argument, check_target, write_document
 from millpond.cli.exits import Exit
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -95,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
         return Exit.UNCHECKED
     except OSError as exc:
         raise WrongUse(f"millpond demo: {exc.filename or args.keep}: {exc.strerror}") from exc
-    if args.json is not None:
-        write_document(outcome.document(), args.json)
     if args.json != STDOUT:
         show(blocks_of(outcome), sys.stdout, screen_of(sys.stdout))
+    if args.json is not None:
+        write_document(outcome.document(), args.json)
     if outcome.interrupted:
         return interrupted_code()
     return Exit.GOOD if outcome.good else Exit.BAD
@@ -111,6 +111,8 @@ def _refuse_what_cannot_be(args: argparse.Namespace) -> None:
         raise WrongUse(f"millpond demo: {args.processes} processes need as many workers; --workers is {args.workers}")
     if args.data is not None and not args.data.is_file():
         raise WrongUse(f"millpond demo: --data: no such file: {args.data}")
+    if args.json is not None:
+        check_target(args.json)
     if args.keep is not None:
         found = [place for system in ("sqlite3", "millpond") if (place := args.keep / system).exists()]
         if found:

@@ -196,11 +196,15 @@ class FunctionWrite(WriteCall):
         host: FunctionHost,
         terms: Terms,
     ) -> None:
-        super().__init__("write", terms)
+        self.waiter, self.caller, self.priority, self.deadline, self.timeout_s, self.full = terms
         self.function = function
         self.open_transaction = host.transaction_on
         cost = self.cost = host.functions.of(function)
         self.cheap = cost is not None and cost.inline
+
+    @property
+    def sql(self) -> str:  # type: ignore[override]  # made when it is asked for, which is only by errors
+        return f"write({getattr(self.function, '__name__', type(self.function).__name__)})"
 
     def run(self, connection: Connection) -> Any:
         tx = self.open_transaction(connection)
@@ -364,7 +368,7 @@ class Transaction:
         if not isinstance(sql, str):
             raise not_text(sql)
         try:
-            self._script_on(self._connection, sql, "tx")
+            self._script_on(self._connection, sql, "execute_script")
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import apsw
 
 from millpond.engine.sqlite.profiler import Profiler
+from millpond.engine.sqlite.wrong_values import with_statement
+from millpond.errors import ParameterError
 from millpond.parameters import Adapters, Converters
 from millpond.rows import Row, row_type
 from millpond.settings import Settings
+from millpond.statements.pragmas import SETTLED, is_so_already
 from millpond.statements.profile import Profile
 
 __all__ = ["ALL", "ONE", "RESULT", "VALUE", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
@@ -87,6 +90,7 @@ class Connection:
         settings = setup.settings
         self._setup = setup
         self._setup_version = 0
+        self._foreign_keys = int(settings.foreign_keys)
         self.readonly = readonly
         self.touched: set[str] = set()
         self.db = apsw.Connection(
@@ -122,6 +126,7 @@ class Connection:
             for sql, params in setup.everywhere[self._setup_version :]:
                 self.db.execute(sql, params).fetchall()
             self._setup_version = len(setup.everywhere)
+            self._foreign_keys = self.db.pragma("foreign_keys")
 
     @property
     def is_current(self) -> bool:
@@ -131,6 +136,7 @@ class Connection:
     def caught_up(self) -> None:
         """This connection ran the newest of them itself."""
         self._setup_version = self._setup.version
+        self._foreign_keys = self.db.pragma("foreign_keys")
 
     def query(self, profile: Profile, params: Parameters, shape: Shape) -> Any:
         """Run a statement and fetch what `shape` says: a list of rows, a row or None, a value or None.
@@ -158,8 +164,8 @@ class Connection:
                 self._let_go()
                 if first is not None:
                     first = self.converted(profile, [first])[0]
-        except BaseException:
-            self._let_go()
+        except BaseException as exc:
+            self._failed(profile, exc)
             raise
         if first is None:
             return None
@@ -176,8 +182,8 @@ class Connection:
             cursor.execute(profile.sql, params)
             if profile.names:
                 cursor.fetchall()
-        except BaseException:
-            self._let_go()
+        except BaseException as exc:
+            self._failed(profile, exc)
             raise
         return ExecuteResult(
             db.changes() if profile.changes else -1,
@@ -199,8 +205,8 @@ class Connection:
                 for params in rows:
                     cursor.execute(profile.sql, params).fetchall()
                     changed += db.changes()
-        except BaseException:
-            self._let_go()
+        except BaseException as exc:
+            self._failed(profile, exc)
             raise
         return ExecuteResult(changed if profile.changes else -1, None)
 
@@ -217,7 +223,22 @@ class Connection:
         self.cookie = self.db.pragma("schema_version")
         # A preparation trusts the schema in memory; only a step looks whether it is still the file's.
         self._own.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-        return self.profiler.profile(sql, self.cookie)
+        profile = self.profiler.profile(sql, self.cookie)
+        if profile.value is not None and profile.pragma in SETTLED:
+            in_force = self._in_force(profile.pragma)
+            if is_so_already(profile.pragma, profile.value, in_force):
+                return self.profiler.profile(f"PRAGMA main.{profile.pragma}", self.cookie)
+        return profile
+
+    def _in_force(self, pragma: str) -> dict[str, object]:
+        """What is set for the whole database, where the connection itself does not say it best."""
+        if pragma == "synchronous":
+            return {pragma: 2 if self._setup.settings.durability == "full" else 1}
+        if pragma == "journal_mode" and set(self.db.db_names()) - {"main", "temp"}:
+            return {}  # without a name it is for attached files too
+        if pragma in ("journal_mode", "locking_mode"):
+            return {pragma: "wal" if pragma == "journal_mode" else "normal"}  # a database in memory has no log
+        return {pragma: self._foreign_keys}
 
     def deferred_violations(self) -> int:
         """Deferred foreign keys that are violated now."""
@@ -269,6 +290,15 @@ class Connection:
 
     def _convert(self, _cursor: apsw.Cursor, number: int, value: Any) -> Any:
         return self._setup.adapters.adapt(value, number)
+
+    def _failed(self, profile: Profile, exc: BaseException) -> None:
+        """A statement of the profile failed: be ready for the next; what an adapter said is told its statement."""
+        self._let_go()
+        if isinstance(exc, ParameterError) and exc.sql is None:
+            with_statement(exc, profile.sql, self._columns)
+
+    def _columns(self, table: str) -> list[str]:
+        return [str(name) for (name,) in self._own.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
     def _let_go(self) -> None:
         """End whatever the cursor is at, so that it neither pins the WAL nor holds a lock."""

@@ -6,21 +6,23 @@ import enum
 import logging
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic, time
+from types import FrameType
 from typing import Any
 
 import apsw
 
 from millpond import errors, events, messages
 from millpond.engine.sqlite import finished, guards, translate
-from millpond.engine.sqlite.calls import Transaction
+from millpond.engine.sqlite.calls import ReadCall, Transaction, WriteCall
 from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
 from millpond.engine.sqlite.descriptors import other_library_has_open
 from millpond.engine.sqlite.files import FileFacts, gather
-from millpond.engine.sqlite.grant import Lease
+from millpond.engine.sqlite.grant import Lease, Operation
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.lock_watch import LockWatch
@@ -33,11 +35,13 @@ from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
 from millpond.locations import Location
 from millpond.parameters import Adapters, Converters
+from millpond.places import outside, warn_at
 from millpond.ports import Port
 from millpond.scheduling.places import Places
 from millpond.settings import Settings
 from millpond.statements.cache import ProfileCache
 from millpond.statements.cost import Costs
+from millpond.statements.pragmas import setting_of
 from millpond.statements.profile import Kind, Profile
 from millpond.stats import Check, Health, Stats
 
@@ -76,7 +80,7 @@ class Engine:
         self.setup = Setup(
             path=location.path,
             settings=settings,
-            adapters=Adapters(settings.adapters, strict_datetimes=settings.strict_datetimes),
+            adapters=Adapters(settings.adapters, strict_datetimes=settings.strict_datetimes, warn=self._warn),
             converters=Converters(settings.converters),
         )
         self.observers = Observers(observers)
@@ -133,6 +137,7 @@ class Engine:
                 self.index = WalIndex.open(self.location.path)
                 if self.index is not None and self.settings.cache_bytes and not self.settings.converters:
                     self.cache = ResultCache(self.index, self.settings.cache_bytes)
+                    self.cache.observed = self.finished_inline if self.observed else None
                 self.inline = InlineReader(self.setup, self.open_reader, self.index, hold=self.port.has_turns)
                 self.lanes = Lanes(self)
                 self.lanes.start()
@@ -246,10 +251,22 @@ class Engine:
 
     def script_on(self, connection: Connection, text: str, where: str) -> None:
         """Run the statements of a script, one after another, inside the transaction that there is."""
-        for sql in connection.profiler.statements(text):
-            profile = connection.profile(sql)
-            self.guard_inside(profile, where)
-            connection.change(profile, None)
+        at = 0
+        statements = connection.profiler.statements(text)
+        try:
+            for sql in statements:
+                at = text.find(sql, at)
+                profile = connection.profile(sql)
+                if profile.pragma == "foreign_keys" and profile.kind is Kind.EVERYWHERE:
+                    following = next(statements, None)
+                    if following is not None and connection.profile(following).kind is Kind.TRANSACTION:
+                        raise messages.dump_in_a_script(sql)
+                self.guard_inside(profile, where)
+                connection.change(profile, None)
+                at += len(sql)
+        except apsw.Error as exc:
+            exc.script = text[at:].strip()  # type: ignore[attr-defined]  # begins with the statement that failed
+            raise
 
     def guard_inside(self, profile: Profile, where: str) -> None:
         """Inside a transaction: raise for what has no place there, and note what changes the schema."""
@@ -260,13 +277,17 @@ class Engine:
                 self.writer.schema_touched()
                 self.note_schema_write(profile)
             case Kind.TRANSACTION:
-                raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]))
+                raise messages.transaction_control(profile.word, _INSTEAD.get(where, _INSTEAD["tx"]), profile.sql)
             case Kind.REFUSED:
                 raise self.refusal(profile)
+            case Kind.WRITER_ONLY if profile.asks:
+                return
             case Kind.WRITER_ONLY | Kind.EVERYWHERE:
+                setting = setting_of(profile.pragma or "")
+                by_setting = f"Leave it out and give Settings({setting}=...), or run" if setting else "Run"
                 raise errors.NotSupportedError(
                     f"{profile.word} {profile.pragma or ''}".strip() + " cannot run inside a transaction",
-                    hint="Run it by itself: `await db.execute(...)`.",
+                    hint=f"{by_setting} it by itself: `await db.execute(...)`.",
                     sql=profile.sql,
                     applied="no",
                 )
@@ -346,6 +367,7 @@ class Engine:
 
     def translate(self, exc: BaseException, sql: str | None, *, applied: Any = None) -> BaseException:
         """An engine's exception in Millpond's words; Millpond's own, and the caller's, as they are."""
+        sql = getattr(exc, "script", sql)
         if isinstance(exc, (errors.Error, KeyboardInterrupt, SystemExit)):
             if isinstance(exc, errors.ParameterError):  # whoever looks at one value knows nothing of the statement
                 exc.sql = exc.sql or sql
@@ -401,7 +423,7 @@ class Engine:
         self.emit(lambda: finished.of_run(sql, "writer", ran_s, result, error))
 
     def lease_expired(self, lease: Lease, held_s: float) -> errors.Error:
-        _, awaiting = self.port.caller_name(lease.caller)
+        _, awaiting = self.port.caller_name(lease.caller, lease.code)
         return messages.lease_expired(
             opened=lease.place,
             held_s=held_s,
@@ -432,7 +454,7 @@ class Engine:
         grant = writer.grant
         lease = grant.current if grant is not None else None
         if not running and lease is not None:
-            name, awaiting = self.port.caller_name(lease.caller)
+            name, awaiting = self.port.caller_name(lease.caller, lease.code)
             held_s = now - lease.granted
             holder = errors.Holder(os.getpid(), None, time() - held_s, held_s, lease.place, ours=True)
             return messages.lock_timeout(
@@ -550,6 +572,10 @@ class Engine:
         )
         return [ForeignKey(*map(str, row)) for row in found]
 
+    def schema_version(self) -> int:
+        """What SQLite counts schema changes by, for error texts."""
+        return (self.inline.connection if self.inline is not None else self.writer_connection).cookie
+
     def _schema(self) -> dict[str, list[str]]:
         """Tables and their columns."""
         found: dict[str, list[str]] = {}
@@ -576,6 +602,20 @@ class Engine:
                 return []
             finally:
                 db.close()
+
+    def _warn(self, text: str) -> None:
+        """Warn of the caller's line, also where its statement runs in another thread."""
+        frame: FrameType | None = sys._getframe(1)
+        found = outside(frame)
+        while found is None and frame is not None:
+            # Who waits for what this thread runs: kept nowhere else, since it is asked for once in a program's life.
+            call = frame.f_locals.get("operation") or frame.f_locals.get("call")
+            if isinstance(call, Operation):
+                call = call.grant.current
+            if isinstance(call, (ReadCall, WriteCall)):
+                found = self.port.caller_frame(call.caller)
+            frame = frame.f_back
+        warn_at(found, text, UserWarning)
 
     def _files(self) -> FileFacts:
         return gather(self.location.path)

@@ -84,6 +84,11 @@ class Lease(WriteCall):
         """The line that opened it, for people."""
         return describe(self._code, self._line)
 
+    @property
+    def code(self) -> CodeType:
+        """The code that opened it."""
+        return self._code
+
 
 class Operation:
     """A lease's statement for the writer's thread. always: it runs though nobody waits for its answer any more."""
@@ -238,11 +243,11 @@ class Grant:
                 self._tell(profile.sql, ended - started, result, None)
             return result
 
-    def guarded(self, lease: Lease, sql: str, work: Callable[[], Any]) -> Any:
-        """Do something with the connection on behalf of the lease."""
+    def guarded(self, lease: Lease, sql: str, work: Callable[[], Any], *, counts: bool = True) -> Any:
+        """Do something with the connection on behalf of the lease. counts: it is a statement of its own."""
         with self.lock:
             self.check(lease)
-            lease.statements += 1
+            lease.statements += counts
             try:
                 return work()
             except apsw.Error as exc:
@@ -330,17 +335,17 @@ class Grant:
             return True
 
     def savepoint(self, lease: Lease, name: str) -> None:
-        self.guarded(lease, "SAVEPOINT", lambda: self._connection.run(f"SAVEPOINT {name}"))
+        self.guarded(lease, "SAVEPOINT", lambda: self._connection.run(f"SAVEPOINT {name}"), counts=False)
 
     def release(self, lease: Lease, name: str) -> None:
-        self.guarded(lease, "RELEASE", lambda: self._connection.run(f"RELEASE {name}"))
+        self.guarded(lease, "RELEASE", lambda: self._connection.run(f"RELEASE {name}"), counts=False)
 
     def rollback_to(self, lease: Lease, name: str) -> None:
         def undo() -> None:
             self._connection.run(f"ROLLBACK TO {name}")
             self._connection.run(f"RELEASE {name}")
 
-        self.guarded(lease, "ROLLBACK TO", undo)
+        self.guarded(lease, "ROLLBACK TO", undo, counts=False)
 
     def take_back(self, lease: Lease, cause: BaseException) -> bool:
         """Roll a lease back against its holder's will; what it runs is stopped. False: it had ended."""

@@ -141,4 +141,5 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     frame = sys._getframe(1)
     place = f"{frame.f_globals.get('__name__', '?')}, line {frame.f_lineno}"
     tell(place)
-    warnings.warn(engine_conflict(os.path.basename(name), place, apsw.sqlite_lib_version()), stacklevel=2)
+    theirs = getattr(sys.modules.get("sqlite3"), "sqlite_version", None)
+    warnings.warn(engine_conflict(os.path.basename(name), place, apsw.sqlite_lib_version(), theirs), stacklevel=2)

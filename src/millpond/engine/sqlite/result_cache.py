@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from sys import getsizeof
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ class ResultCache:
         head known --our COMMIT, counter + 1--> tables that it wrote dropped, new head known
              `------any other change of the head--> all dropped
 
+    observed: where there are observers, told of each result that is taken out.
+
     A result is kept only if nothing of this happened between before and after it was read. Looking up is done
     without the lock by whoever calls; it compares the head *before* it takes a result out.
     """
@@ -48,10 +51,12 @@ class ResultCache:
         self._before = self.head
         self._committing = False
         self._off = False
+        self.observed: Callable[[str, float, Any, BaseException | None], None] | None = None
         self.hits = 0
 
-    def look(self, stored: Stored | None, shape: Shape, params: Any) -> Any:
+    def look(self, profile: Profile, shape: Shape, params: Any) -> Any:
         """What is kept of a statement for these parameters; NONE. A list is the caller's own, rows are shared."""
+        stored: Stored | None = profile.results
         if stored is None or self.page[HEAD] != self.head:
             return NONE
         try:
@@ -62,6 +67,8 @@ class ResultCache:
             return NONE
         stored.hits += 1
         self.hits += 1
+        if self.observed is not None:
+            self.observed(profile.sql, 0.0, found, None)
         return found[:] if shape is ALL else found
 
     def pending(self, profile: Profile, shape: Shape, params: Any) -> Pending | None:

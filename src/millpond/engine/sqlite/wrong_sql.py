@@ -6,7 +6,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import apsw
 
@@ -27,6 +27,13 @@ class SchemaFacts(Protocol):
 
     def columns(self, table: str) -> Sequence[str]: ...
     def tables(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class VersionFacts(SchemaFacts, Protocol):
+    """What a schema may tell besides."""
+
+    def schema_version(self) -> int: ...
 
 
 _NO_TABLE = re.compile(r"no such (table|view): (?:main\.)?(.+)")
@@ -103,8 +110,13 @@ def _no_column(
     full = f"{shorten(table, 50)}.{shorten(column, 50)}" if table else shorten(column, 60)
     if not _PLAIN_NAME.fullmatch(column):
         full = "a name in the statement"
+    version = [f"schema version {schema.schema_version()}"] if isinstance(schema, VersionFacts) else []
     detail = "; ".join(
-        [*([clip(sql)] if sql else []), *(f"columns of {name}: {_listed(found)}" for name, found in known.items())]
+        [
+            *([clip(sql)] if sql else []),
+            *version,
+            *(f"columns of {name}: {_listed(found)}" for name, found in known.items()),
+        ]
     )
     near = _nearest(column, [name for found in known.values() for name in found])
     return errors.NoSuchColumn(

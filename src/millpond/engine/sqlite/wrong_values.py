@@ -5,15 +5,22 @@ from __future__ import annotations
 import os.path
 import re
 import types
+from collections.abc import Callable
 from typing import Any
 
 from millpond import errors
-from millpond.messages import headed, line, shorten
+from millpond.messages import clip, headed, line, shorten
 
-__all__ = ["conversion_failed", "mismatch", "too_big", "wrong_count", "wrong_value"]
+__all__ = ["conversion_failed", "mismatch", "too_big", "with_statement", "wrong_count", "wrong_value"]
 
 _COUNTS = re.compile(r"uses (\d+) and there are (\d+) supplied|has (\d+) bindings but you didn't")
 _BAD_TYPE = re.compile(r"argument #(\d+): type (.+)")
+_PARAMETER = re.compile(r"parameter (\d+)(?= |:)")
+_INSERT = re.compile(
+    r"(?:insert|replace)\b(?: or \w+)? into (?P<table>\w+) ?(?:\((?P<columns>[^()]*)\))? ?"
+    r"values ?\((?P<values>[^()]*)\)(?: returning .*)?;?",
+    re.IGNORECASE,
+)
 _BOTH_KINDS = 'One sequence with a value for each "?", or one mapping with a value for each ":name".'
 
 
@@ -29,6 +36,26 @@ def wrong_count(text: str, sql: str | None, facts: dict[str, Any]) -> errors.Par
         takes = "and its parameters do not fit"
     hint = "Write (value,) with the comma for one value." if "takes 1 parameter" in takes else None
     return errors.ParameterError(headed(sql, f": the statement {takes}"), detail=_BOTH_KINDS, hint=hint, **facts)
+
+
+def with_statement(error: errors.ParameterError, sql: str, columns: Callable[[str], list[str]]) -> None:
+    """What an adapter said of a parameter, with its statement, and with the column that it was meant for."""
+    error.sql = sql
+    if (found := _PARAMETER.match(str(error))) is not None and (column := _column_of(int(found[1]), sql, columns)):
+        error.args = (line(f"{found[0]} (column {shorten(column, 50)}){str(error)[found.end() :]}"),)
+
+
+def _column_of(number: int, sql: str, columns: Callable[[str], list[str]]) -> str | None:
+    """The column of an INSERT whose values are all parameters, in order; None where that cannot be said surely."""
+    found = _INSERT.fullmatch(clip(sql, len(sql)))
+    if found is None or not set(found["values"]) <= set("?, "):
+        return None
+    named = found["columns"]
+    table = found["table"]
+    names = [name.strip() for name in named.split(",")] if named else columns(table)
+    if number > len(names) or found["values"].count("?") != len(names) or not names[number - 1].isidentifier():
+        return None
+    return f"{table}.{names[number - 1]}"
 
 
 def wrong_value(exc: BaseException, sql: str | None, facts: dict[str, Any]) -> errors.Error | None:
