@@ -116,9 +116,11 @@ class Database(Front):
         frame = sys._getframe(1)
         self._closed_at = (describe(frame.f_code, frame.f_lineno), monotonic())
         self._loop = None
-        self._watch.close()
         self._turn_over()
-        await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+        try:
+            await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+        finally:
+            self._watch.close()  # what waits while it is closed keeps its deadline
 
     async def __aenter__(self) -> Database:
         await self.open()
