@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from millpond import errors
-from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
+from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Columns, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
 from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding
 from millpond.guesses import with_guesses
@@ -437,7 +437,7 @@ class Slices:
         self.session: Session | None = None
         self.ended = False
         self._cursor: Any = None
-        self._row: type[Row] | None = None
+        self._columns: Profile | Columns | None = None
         self._size = FIRST_SLICE
 
     def next(self, connection: Connection) -> tuple[list[Any], bool]:
@@ -446,10 +446,10 @@ class Slices:
         if self._cursor is None:
             self._cursor = connection.db.cursor()
             self._cursor.execute(self.sql, self.params)
-            self._row = connection.row_of(self._cursor, self.profile)
-        found = connection.converted(self.profile, list(islice(self._cursor, self._size)))
-        assert self._row is not None
-        return list(map(self._row, found)), len(found) < self._size
+            self._columns = connection.begun(self._cursor, self.profile)
+        assert self._columns is not None
+        found = connection.converted(self._columns, list(islice(self._cursor, self._size)))
+        return list(map(self._columns.row, found)), len(found) < self._size
 
     def took(self, answer: tuple[list[Any], bool]) -> list[Any]:
         """In the caller: note what came."""

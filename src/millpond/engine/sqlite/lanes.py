@@ -300,8 +300,13 @@ class _Lane:
             if problem is not None:
                 raise problem
             self.connection = self._host.open_reader()
-        self.connection.catch_up()
+        if not self._reads_on():
+            self.connection.catch_up()
         return self.connection
+
+    def _reads_on(self) -> bool:
+        """Is the connection in the middle of something that must go on as it began?"""
+        return False
 
     def _perform(
         self, call: ReadCall | Step | End, sql: str, work: Callable[[Connection], Any]
@@ -452,6 +457,7 @@ class HeavyLane(_Lane):
         self.started = 0.0
         self.sql: str | None = None
         self.session: Session | None = None
+        self._begun = False
         self._cpu_then: float | None = None
         self._in_hand: ReadCall | Session | Step | End | None = None
         self._ended_by: BaseException | None = None
@@ -550,6 +556,7 @@ class HeavyLane(_Lane):
             self._rest()
             return
         self.session = session
+        self._begun = False
         self.sql = None
         session.taken_by(self)
         self._port.settle([(session, session, None)])
@@ -568,6 +575,7 @@ class HeavyLane(_Lane):
             result, error = self._perform(step, step.sql, step.run)
             if connection is not None and self.connection is not connection:
                 session.broken = error
+            self._begun = True
         step.run = nothing  # what it refers to may be waiting to be collected
         self.sql = None
         if self.session is not None:
@@ -593,6 +601,10 @@ class HeavyLane(_Lane):
         if fresh:
             connection.db.set_progress_handler(self._is_unwanted, WANTED_STEPS)
         return connection
+
+    def _reads_on(self) -> bool:
+        """A snapshot or a stream keeps the databases that were attached when it began: what it reads stays locked."""
+        return self.session is not None and self._begun
 
     def _is_unwanted(self) -> bool:
         call = self.current
