@@ -316,9 +316,9 @@ class Engine:
     def schema_changed(self) -> None:
         self.profiles.all_stale()
 
-    def log_grew(self, pages: int) -> None:
-        """In the writer's thread, at each commit: is it time for a checkpoint?"""
-        self.checkpointer.grew(pages)
+    def log_grew(self, pages: int, name: str = "main") -> None:
+        """In the writer's thread, at each commit: is it time for a checkpoint? name: the database's, as attached."""
+        self.checkpointer.grew(pages, name)
 
     def tidy_log(self, connection: Connection) -> None:
         """In the writer's thread, between two batches: begin the log anew if it is time for that."""

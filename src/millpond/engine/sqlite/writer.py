@@ -682,7 +682,7 @@ class Writer:
         self._wrote = True
         if name == "main":
             self.wal_pages = pages
-            self._host.log_grew(pages)
+        self._host.log_grew(pages, name)
         return apsw.SQLITE_OK
 
     def _phase(self, phase: Phase) -> None:
