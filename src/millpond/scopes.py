@@ -144,7 +144,7 @@ class TransactionScope:
         profile = self._profile(sql)
 
         def many(connection: Connection) -> ExecuteResult:
-            return connection.many(profile, found)
+            return connection.whole(lambda: connection.many(profile, found))
 
         result: ExecuteResult = await self._do(sql, many, timeout, in_thread=len(found) > INLINE_ROWS)
         return result
@@ -153,7 +153,10 @@ class TransactionScope:
         """Run several statements."""
         engine = self._active()
 
-        await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout, in_thread=True)
+        def script(connection: Connection) -> None:
+            connection.whole(lambda: engine.script_on(connection, sql, "tx"))
+
+        await self._do(sql, script, timeout, in_thread=True)
 
     @overload
     async def fetch_all(

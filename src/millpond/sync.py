@@ -462,13 +462,21 @@ class TransactionScope:
         """Run one statement once per row of parameters."""
         found = gathered(rows, sql)
         profile = self._profile(sql)
-        result: ExecuteResult = self._do(sql, lambda connection: connection.many(profile, found), timeout)
+
+        def many(connection: Connection) -> ExecuteResult:
+            return connection.whole(lambda: connection.many(profile, found))
+
+        result: ExecuteResult = self._do(sql, many, timeout)
         return result
 
     def execute_script(self, sql: str, *, timeout: float | None = None) -> None:
         """Run several statements."""
         engine = self._active()
-        self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout)
+
+        def script(connection: Connection) -> None:
+            connection.whole(lambda: engine.script_on(connection, sql, "tx"))
+
+        self._do(sql, script, timeout)
 
     def fetch_all(self, sql: str, params: Any = None, *, into: Any = None, timeout: float | None = None) -> Any:
         """All rows."""

@@ -314,7 +314,7 @@ class Transaction:
         """Run one statement once per row of parameters."""
         profile = self._profile(sql)
         try:
-            return self._connection.many(profile, rows)
+            return self._connection.whole(lambda: self._connection.many(profile, rows))
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 
@@ -322,7 +322,7 @@ class Transaction:
         """Run several statements."""
         self._check()
         try:
-            self._script_on(self._connection, sql, "tx")
+            self._connection.whole(lambda: self._script_on(self._connection, sql, "tx"))
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 

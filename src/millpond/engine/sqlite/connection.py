@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
@@ -17,6 +17,7 @@ from millpond.statements.profile import Profile
 
 __all__ = ["ALL", "ONE", "RESULT", "VALUE", "Columns", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
 
+T = TypeVar("T")
 Parameters = Any
 """One sequence or one mapping of values, or None."""
 
@@ -200,6 +201,19 @@ class Connection:
             self._let_go()
             raise
         return ExecuteResult(changed if profile.changes else -1, None)
+
+    def whole(self, work: Callable[[], T]) -> T:
+        """Do several statements' work, of which nothing is left when it fails, inside the transaction that there is."""
+        self.run("SAVEPOINT part")
+        try:
+            result = work()
+        except BaseException:
+            if self.db.in_transaction:
+                self.run("ROLLBACK TO part")
+                self.run("RELEASE part")
+            raise
+        self.run("RELEASE part")
+        return result
 
     def run(self, sql: str) -> None:
         """One of Millpond's own statements."""
