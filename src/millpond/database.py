@@ -396,7 +396,7 @@ class Database(Front):
         if (
             profile is None
             or not profile.cost.inline
-            or not profile.is_read
+            or not profile.by_readers
             or profile.stale
             or params.__class__ not in PLAIN
         ):
@@ -436,12 +436,8 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            if not engine.memory:
-                try:
-                    return engine.profile(sql)
-                except errors.NoSuchTable:
-                    if not engine.has_temporaries:
-                        raise
+            if not (engine.memory or engine.has_temporaries):
+                return engine.profile(sql)
         except errors.Error:
             engine.errors += 1
             raise

@@ -165,7 +165,11 @@ class Front:
     ) -> ReadCall | WriteCall:
         """Queue a statement where it belongs. Raises: what may not be run this way; Overloaded."""
         kind = profile.kind
-        if profile.is_read and not engine.memory and not profile.temporary:
+        if params.__class__ is list or params.__class__ is dict:
+            params = params.copy()  # its caller may change it before it is run
+        if profile.last_write is not None:
+            raise messages.of_last_write(profile.last_write, profile.sql)
+        if profile.by_readers and not engine.memory:
             return self._send_read(engine, profile, params, shape, self._seconds(timeout), priority)
         terms = self._terms(timeout, priority, durability)
         call: WriteCall
@@ -271,6 +275,8 @@ class Front:
                 hint="Use fetch_all.",
                 sql=profile.sql,
             )
+        if profile.last_write is not None:
+            raise messages.of_last_write(profile.last_write, profile.sql)
         engine.guard_inside(profile, "db")
 
 

@@ -16,6 +16,7 @@ from millpond.errors import (
     LockTimeout,
     MissingExtra,
     Overloaded,
+    ProgrammingError,
     TransactionControl,
     TransactionLost,
     WouldWaitForItself,
@@ -34,6 +35,7 @@ __all__ = [
     "line",
     "lock_timeout",
     "missing_extra",
+    "of_last_write",
     "overloaded",
     "shorten",
     "transaction_control",
@@ -201,6 +203,17 @@ def would_wait_for_itself(*, call: str, opened: str, here: str | None = None) ->
         line(f"db.{call}(...){at} inside the transaction opened at {shorten(opened, PLACE_LENGTH - 15)}"),
         hint=f"The transaction owns the writer; this call would wait for it forever. Use `tx.{call}(...)`"
         + (", or `async with tx.savepoint():` to nest." if call == "transaction" else "."),
+        applied="no",
+    )
+
+
+def of_last_write(function: str, sql: str) -> ProgrammingError:
+    """A question about the connection's last write, of a connection that others write on too."""
+    name = "last_insert_rowid" if function == "last_insert_rowid" else "rowcount"
+    return ProgrammingError(
+        f"{function}() outside a transaction would tell of whoever wrote last, not of this caller",
+        hint=f"Use `(await db.execute(...)).{name}`, or ask inside a transaction: `await tx.fetch_value(...)`.",
+        sql=sql,
         applied="no",
     )
 

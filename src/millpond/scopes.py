@@ -363,6 +363,12 @@ class SnapshotReader:
                 sql=profile.sql,
                 applied="no",
             )
+        if not profile.by_readers:
+            raise errors.ProgrammingError(
+                "a snapshot has neither temporary tables nor last_insert_rowid() and changes()",
+                hint="They belong to the connection that writes. Ask `db`, or `tx` inside a transaction.",
+                sql=profile.sql,
+            )
         return profile
 
     def _lane(self) -> Session:
@@ -519,7 +525,7 @@ class RowStream:
         if slices.profile is None:
             engine = db._check_open()
             profile = slices.profile = await db._profile(slices.sql)
-            if not profile.is_read or engine.memory:
+            if not profile.by_readers or engine.memory:
                 slices.ended = True
                 found: list[Any] = await db._queue(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found

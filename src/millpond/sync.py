@@ -303,7 +303,7 @@ class Database(Front):
         engine = self._check_open()
         self._check_params(sql, params)
         profile = self._profile(sql)
-        if self._inline_on and profile.cost.lane is Lane.INLINE and profile.kind is Kind.READ:
+        if self._inline_on and profile.cost.lane is Lane.INLINE and profile.by_readers:
             found = self._inline(engine, profile, params, shape)
             if found is not MISS:
                 return found
@@ -330,13 +330,9 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            if not engine.memory:
-                try:
-                    with self._inline_lock:
-                        return engine.profile(sql)
-                except errors.NoSuchTable:
-                    if not engine.has_temporaries:
-                        raise
+            if not (engine.memory or engine.has_temporaries):
+                with self._inline_lock:
+                    return engine.profile(sql)
         except errors.Error:
             engine.errors += 1
             raise
@@ -671,7 +667,7 @@ class RowStream:
         if slices.profile is None:
             engine = db._check_open()
             profile = slices.profile = db._profile(slices.sql)
-            if not profile.is_read or engine.memory:
+            if not profile.by_readers or engine.memory:
                 slices.ended = True
                 found: list[Any] = db._fetch(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found

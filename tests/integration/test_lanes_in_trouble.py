@@ -93,7 +93,7 @@ async def test_what_waits_while_the_database_closes_keeps_its_deadline(db: Datab
         go_on.wait(10)
         close(grace_s)
 
-    engine.close = slow_close  # type: ignore[method-assign]
+    engine.close = slow_close  # type: ignore[method-assign]  # held up on purpose
     read = asyncio.create_task(db.fetch_value(ENDLESS, timeout=0.2))
     await until(lambda: lanes_of(db).busy)
     closing = asyncio.create_task(db.close())
@@ -204,7 +204,7 @@ async def test_a_read_that_is_cancelled_while_its_lane_opens_its_connection_does
     await until(lambda: not lanes.busy)
     for lane in lanes._lanes:
         lane._disconnect()
-    engine.open_reader = slow  # type: ignore[method-assign]
+    engine.open_reader = slow  # type: ignore[method-assign]  # held up on purpose
     read = asyncio.create_task(heavy_read(db, COUNT_TO, params=(10**12,)))
     await until(opening.is_set)
     read.cancel()

@@ -233,14 +233,14 @@ class Everywhere(WriterOnly):
         params: Parameters,
         shape: Shape,
         terms: Terms,
-        tell: Callable[[str, Parameters], None],
+        tell: Callable[[str, Parameters, Connection], None],
     ) -> None:
         super().__init__(profile, params, shape, terms)
         self.tell = tell
 
     def run(self, connection: Connection) -> Any:
         result = super().run(connection)
-        self.tell(self.profile.sql, self.params)
+        self.tell(self.profile.sql, self.params, connection)
         connection.caught_up()
         return result
 

@@ -170,7 +170,7 @@ class Connection:
         cursor = self._cursor
         db = self.db
         try:
-            if profile.inserts:
+            if profile.inserts and profile.last_write is None:
                 db.set_last_insert_rowid(0)
             cursor.execute(profile.sql, params)
             if profile.names or not profile.is_write:

@@ -252,8 +252,10 @@ class Engine:
             applied="no",
         )
 
-    def tell_everyone(self, sql: str, params: Any) -> None:
-        """A statement that every connection runs, those opened later too."""
+    def tell_everyone(self, sql: str, params: Any, connection: Connection) -> None:
+        """A statement that every connection runs, those opened later too. connection: has just run it."""
+        if not self.memory:
+            guards.refuse_private_databases(connection.db, sql)
         self.setup.add(sql, params)
         self.profiles.all_stale()
 
