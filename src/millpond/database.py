@@ -469,7 +469,7 @@ class Database(Front):
 
     async def _answer(self, engine: Engine, call: Waiting) -> Any:
         """Wait for a call, its deadline watched; a cancel stops it."""
-        self._watch.add(call, call.timeout_s)
+        place = self._watch.add(call, call.timeout_s)
         try:
             return await call.waiter
         except asyncio.CancelledError:
@@ -482,6 +482,8 @@ class Database(Front):
         except errors.Error:
             engine.errors += 1
             raise
+        finally:
+            place[0] = None
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Run something on the only connection of a database in memory."""

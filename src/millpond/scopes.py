@@ -92,7 +92,8 @@ class TransactionScope:
             raise
         self._grant = lease.grant
         held = holding.get()
-        holding.set((*held, lease) if held else (lease,))
+        # A task that was started inside another transaction inherits it, and may outlive it.
+        holding.set((*(one for one in held if one.standing is ACTIVE), lease) if held else (lease,))
         self._turn = port.turn()
         return self
 
@@ -270,13 +271,14 @@ class TransactionScope:
         sent = monotonic()
         left_s = max(0.0, lease.granted + db._settings.max_lease - sent)
         operation = grant.send(sql, run, min(db._seconds(timeout), left_s))
-        db._watch.add(operation, operation.timeout_s)
+        place = db._watch.add(operation, operation.timeout_s)
         try:
             return await operation.waiter
         except asyncio.CancelledError:
             grant.stop(operation, is_read=profile is not None and profile.is_read)
             raise
         finally:
+            place[0] = None
             lease.sent_s += monotonic() - sent  # the database's time, not the holder's
 
 

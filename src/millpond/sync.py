@@ -421,7 +421,7 @@ class TransactionScope:
                 lease.grant.end(lease, keep=False)
             raise
         self._grant = lease.grant
-        holding.set((*holding.get(), lease))
+        holding.set((*(one for one in holding.get() if one.standing is LeaseState.ACTIVE), lease))
         return self
 
     def __exit__(
