@@ -111,6 +111,9 @@ class Database(Front):
     async def close(self) -> None:
         """Stop admitting, finish what is queued within `close_grace_s`, close. Twice is once."""
         engine = self._engine
+        if engine is not None and engine.standing is Standing.CLOSING:  # by another task: wait for the same end
+            await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+            return
         if engine is None or engine.standing is not Standing.OPEN:
             return
         frame = sys._getframe(1)

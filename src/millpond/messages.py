@@ -41,6 +41,7 @@ __all__ = [
     "transaction_control",
     "transaction_lost",
     "would_wait_for_itself",
+    "would_wait_in_write",
     "wrong_loop",
 ]  # fmt: skip
 
@@ -203,6 +204,16 @@ def would_wait_for_itself(*, call: str, opened: str, here: str | None = None) ->
         line(f"db.{call}(...){at} inside the transaction opened at {shorten(opened, PLACE_LENGTH - 15)}"),
         hint=f"The transaction owns the writer; this call would wait for it forever. Use `tx.{call}(...)`"
         + (", or `async with tx.savepoint():` to nest." if call == "transaction" else "."),
+        applied="no",
+    )
+
+
+def would_wait_in_write(call: str) -> WouldWaitForItself:
+    """The same from inside a function that was given to `write`."""
+    return WouldWaitForItself(
+        f"db.{call}(...) inside a function given to `write`",
+        hint="The function runs in the writer; this call would wait for it forever. "
+        + ("It is a transaction already." if call == "transaction" else f"Use `tx.{call}(...)`."),
         applied="no",
     )
 

@@ -86,6 +86,9 @@ class Database(Front):
     def close(self) -> None:
         """Stop admitting, finish what is queued within `close_grace_s`, close. Twice is once."""
         engine = self._engine
+        if engine is not None and engine.standing is Standing.CLOSING:
+            engine.close(self._settings.close_grace_s)  # by another thread: wait for the same end
+            return
         if engine is None or engine.standing is not Standing.OPEN:
             return
         frame = sys._getframe(1)
@@ -299,6 +302,12 @@ class Database(Front):
             failure = exc
         return engine.health(failure)
 
+    def _submit(self, engine: Engine, call: WriteCall, method: str) -> None:
+        """Queue a job for the writer; not from within a function that the writer runs, which would wait for itself."""
+        if threading.get_ident() == engine.writer.thread_id:
+            raise messages.would_wait_in_write(method)
+        super()._submit(engine, call, method)
+
     def _fetch(self, sql: str, params: Any, shape: Shape, timeout: float | None, priority: Priority) -> Any:
         engine = self._check_open()
         self._check_params(sql, params)
@@ -337,7 +346,7 @@ class Database(Front):
             engine.errors += 1
             raise
         question = Question(sql, lambda on: engine.profile_on(on, sql), self._terms(None, Priority.NORMAL, None))
-        found: Profile = self._write(engine, question, "profile")
+        found: Profile = self._write(engine, question, "execute")
         return found
 
     def _write(self, engine: Engine, call: WriteCall, method: str) -> Any:

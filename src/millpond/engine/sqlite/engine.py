@@ -40,6 +40,10 @@ __all__ = ["Engine", "Standing"]
 log = logging.getLogger("millpond.pool")
 
 
+CLOSING_S = 5.0
+"""Beyond the grace, closing takes no longer: all its waits are bounded."""
+
+
 class Standing(enum.Enum):
     """Where a database is in its life."""
 
@@ -87,6 +91,8 @@ class Engine:
         self._forget: Callable[[], None] = lambda: None
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
+        self._closing = threading.Lock()
+        self._ended = threading.Event()
         self._page_size = 4096
 
     @property
@@ -105,12 +111,12 @@ class Engine:
         Raises: errors.Error with what is wrong with the file or the folder.
         """
         guards.oldest_good_version()
-        self.observers.start()
         self.writer.start()
         try:
+            self.observers.start()
             if not self.memory:
                 self.index = WalIndex.open(self.location.path)
-                self.inline = InlineReader(self.setup, self.open_reader, self.index, hold=self.port.has_turns)
+                self.inline = InlineReader(self.setup, self.open_known_reader, self.index, hold=self.port.has_turns)
                 self.lanes = Lanes(self)
                 self.lanes.start()
         except BaseException as exc:
@@ -124,14 +130,23 @@ class Engine:
         self.emit(lambda: events.Opened(monotonic(), self.location.path, apsw.sqlite_lib_version()))
 
     def close(self, grace_s: float) -> None:
-        """Finish what is queued within the grace, fail the rest, close everything. Twice is once."""
-        if self.standing is not Standing.OPEN:
+        """Finish what is queued within the grace, fail the rest, close everything. Twice is once.
+
+        Whoever comes while another closes waits for the same end.
+        """
+        with self._closing:
+            first = self.standing is Standing.OPEN
+            if first:
+                self._stand(Standing.CLOSING)
+        if not first:
+            if self.standing is Standing.CLOSING:
+                self._ended.wait(grace_s + CLOSING_S)
             return
-        self._stand(Standing.CLOSING)
         try:
             self._take_down(grace_s)
         finally:
             self._stand(Standing.CLOSED)
+            self._ended.set()
 
     def _stand(self, standing: Standing) -> None:
         self.standing = standing
@@ -294,6 +309,13 @@ class Engine:
 
     def open_reader(self) -> Connection:
         return Connection(self.setup, readonly=True)
+
+    def open_known_reader(self) -> Connection:
+        """A reader of the files that were opened. Raises: errors.Error if others stand in their place."""
+        problem = self.verify_files()
+        if problem is not None:
+            raise problem
+        return self.open_reader()
 
     def open_checkpointer(self) -> Connection:
         connection = Connection(self.setup, readonly=False)
