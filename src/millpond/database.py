@@ -439,8 +439,8 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            if not (engine.memory or engine.has_temporaries):
-                return engine.profile(sql)
+            if (profile := self._profile_by_reader(engine, sql)) is not None:
+                return profile
         except errors.Error:
             engine.errors += 1
             raise

@@ -153,6 +153,25 @@ class Front:
             if lease.standing is LeaseState.ACTIVE and lease.grant is engine.writer.grant:
                 raise messages.would_wait_for_itself(call=method, opened=lease.place)
 
+    def _holds_writer(self, engine: Engine) -> bool:
+        """Is this caller inside a transaction of this database, so that it cannot wait for the writer?"""
+        return any(one.standing is LeaseState.ACTIVE and one.grant is engine.writer.grant for one in holding.get())
+
+    def _profile_by_reader(self, engine: Engine, sql: str) -> Profile | None:
+        """What a statement is, asked of the inline reader. None: where that may be wrong, the writer is to be asked.
+
+        Once there are temporary objects, which may hide others, only the writer's connection knows.
+        """
+        if engine.memory:
+            return None
+        if not engine.has_temporaries:
+            return engine.profile(sql)
+        if not self._holds_writer(engine):
+            return None
+        profile = engine.profile(sql)
+        profile.stale = True  # good for this once: it reads what is committed, and knows nothing temporary
+        return profile
+
     def _send(
         self,
         engine: Engine,

@@ -302,6 +302,9 @@ class Database(Front):
             failure = exc
         return engine.health(failure)
 
+    def _holds_writer(self, engine: Engine) -> bool:
+        return threading.get_ident() == engine.writer.thread_id or super()._holds_writer(engine)
+
     def _submit(self, engine: Engine, call: WriteCall, method: str) -> None:
         """Queue a job for the writer; not from within a function that the writer runs, which would wait for itself."""
         if threading.get_ident() == engine.writer.thread_id:
@@ -339,9 +342,9 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            if not (engine.memory or engine.has_temporaries):
-                with self._inline_lock:
-                    return engine.profile(sql)
+            with self._inline_lock:
+                if (profile := self._profile_by_reader(engine, sql)) is not None:
+                    return profile
         except errors.Error:
             engine.errors += 1
             raise

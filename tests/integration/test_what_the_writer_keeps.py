@@ -47,6 +47,28 @@ def test_a_thread_streams_from_a_temporary_table(tmp_path: Path) -> None:
         assert db.fetch_value("SELECT count(*) FROM only_here") == 2
 
 
+async def test_reading_beside_ones_own_transaction_goes_on_though_there_are_temporary_tables(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db") as db:
+        await db.execute_script("CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE TEMP TABLE only_here(a);")
+        async with db.transaction() as tx:
+            await tx.execute("INSERT INTO t VALUES (2)")
+            assert await db.fetch_value("SELECT count(*) FROM t") == 1
+        assert await db.fetch_value("SELECT count(*) FROM t") == 2
+
+
+def test_reading_from_within_a_function_in_the_writer_too(tmp_path: Path) -> None:
+    def fn(tx: Any) -> Any:
+        tx.execute("INSERT INTO t VALUES (2)")
+        return db.fetch_value("SELECT count(*) FROM t")
+
+    with SyncDatabase(tmp_path / "a.db") as db:
+        db.execute_script("CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE TEMP TABLE only_here(a);")
+        assert db.write(fn) == 1
+        with db.transaction() as tx:
+            tx.execute("INSERT INTO t VALUES (3)")
+            assert db.fetch_value("SELECT count(*) FROM t -- beside") == 2
+
+
 @pytest.mark.parametrize("where", ["':memory:'", "''", "?"])
 async def test_a_database_without_a_file_is_not_attached(tmp_path: Path, where: str) -> None:
     params = (":memory:",) if where == "?" else None
