@@ -121,6 +121,9 @@ class Database(Front):
     async def close(self) -> None:
         """Stop admitting, finish what is queued within `close_grace_s`, close. Twice is once."""
         engine = self._engine
+        if engine is not None and engine.standing is Standing.CLOSING:  # by another task: wait for the same end
+            await self._port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+            return
         if engine is None or engine.standing is not Standing.OPEN:
             return
         loop, port = self._loop, self._port
@@ -130,9 +133,11 @@ class Database(Front):
             port = TaskPort(get_running_loop())  # its own loop is gone: nobody else can close it any more
         self._closed_at = (closed_at(sys._getframe(1)), monotonic())
         self._loop = None
-        self._watch.close()
         self._turn_over()
-        await port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+        try:
+            await port.in_thread(lambda: engine.close(self._settings.close_grace_s))
+        finally:
+            self._watch.close()  # what waits while it is closed keeps its deadline
 
     async def __aenter__(self) -> Database:
         await self.open()
@@ -479,7 +484,7 @@ class Database(Front):
                 return found
         else:
             cache = None
-        if not profile.cost.inline or not profile.is_read:
+        if not profile.cost.inline or not profile.by_readers:
             return MISS
         engine = self._engine
         if engine is None or not engine.is_open or engine.inline is None:
@@ -530,12 +535,8 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            if not engine.memory:
-                try:
-                    return engine.profile(sql)
-                except errors.NoSuchTable:
-                    if not engine.has_temporaries:
-                        raise
+            if (profile := self._profile_by_reader(engine, sql)) is not None:
+                return profile
         except errors.Error:
             engine.errors += 1
             raise
@@ -575,7 +576,7 @@ class Database(Front):
 
     async def _answer(self, engine: Engine, call: Waiting) -> Any:
         """Wait for a call, its deadline watched; a cancel stops it."""
-        self._watch.add(call, call.timeout_s)
+        place = self._watch.add(call, call.timeout_s)
         try:
             if not engine.observed:
                 return await call.waiter
@@ -602,6 +603,8 @@ class Database(Front):
             if engine.observed:
                 engine.finished(call, None, exc)  # what a function given to `write` raised
             raise
+        finally:
+            place[0] = None
 
     async def _on_writer(self, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Run something on the only connection of a database in memory."""

@@ -203,6 +203,25 @@ class Front:
                     other=None if lease.caller == self._port.caller() else "task",
                 )
 
+    def _holds_writer(self, engine: Engine) -> bool:
+        """Is this caller inside a transaction of this database, so that it cannot wait for the writer?"""
+        return any(one.standing is LeaseState.ACTIVE and one.grant is engine.writer.grant for one in holding.get())
+
+    def _profile_by_reader(self, engine: Engine, sql: str) -> Profile | None:
+        """What a statement is, asked of the inline reader. None: where that may be wrong, the writer is to be asked.
+
+        Once there are temporary objects, which may hide others, only the writer's connection knows.
+        """
+        if engine.memory:
+            return None
+        if not engine.has_temporaries:
+            return engine.profile(sql)
+        if not self._holds_writer(engine):
+            return None
+        profile = engine.profile(sql)
+        profile.stale = True  # good for this once: it reads what is committed, and knows nothing temporary
+        return profile
+
     def _send(
         self,
         engine: Engine,
@@ -215,7 +234,11 @@ class Front:
     ) -> ReadCall | WriteCall:
         """Queue a statement where it belongs. Raises: what may not be run this way; Overloaded."""
         kind = profile.kind
-        if profile.is_read and not engine.memory and not profile.temporary:
+        if params.__class__ is list or params.__class__ is dict:
+            params = params.copy()  # its caller may change it before it is run
+        if profile.last_write is not None:
+            raise messages.of_last_write(profile.last_write, profile.sql)
+        if profile.by_readers and not engine.memory:
             timeout_s = self._timeout_s
             if timeout is not None:
                 timeout_s = self._seconds(timeout, profile.sql)
@@ -334,6 +357,8 @@ class Front:
                 hint="Use fetch_all.",
                 sql=profile.sql,
             )
+        if profile.last_write is not None:
+            raise messages.of_last_write(profile.last_write, profile.sql)
         self._guard(engine, profile, "db")
 
     def _guard(self, engine: Engine, profile: Profile, where: str) -> None:

@@ -19,6 +19,7 @@ from millpond.errors import (
     MissingExtra,
     NotSupportedError,
     Overloaded,
+    ProgrammingError,
     TransactionControl,
     TransactionLost,
     WouldWaitForItself,
@@ -44,12 +45,14 @@ __all__ = [
     "lock_timeout",
     "missing_extra",
     "not_applied",
+    "of_last_write",
     "overloaded",
     "savepoint_in_the_way",
     "shorten",
     "transaction_control",
     "transaction_lost",
     "would_wait_for_itself",
+    "would_wait_in_write",
     "wrong_loop",
 ]  # fmt: skip
 
@@ -311,6 +314,27 @@ def for_threads(error: Error) -> Error:
     if notes:
         error.__notes__ = [_ASYNC.sub("", note) for note in notes]
     return error
+
+
+def would_wait_in_write(call: str) -> WouldWaitForItself:
+    """The same from inside a function that was given to `write`."""
+    return WouldWaitForItself(
+        f"db.{call}(...) inside a function given to `write`",
+        hint="The function runs in the writer; this call would wait for it forever. "
+        + ("It is a transaction already." if call == "transaction" else f"Use `tx.{call}(...)`."),
+        applied="no",
+    )
+
+
+def of_last_write(function: str, sql: str) -> ProgrammingError:
+    """A question about the connection's last write, of a connection that others write on too."""
+    name = "last_insert_rowid" if function == "last_insert_rowid" else "rowcount"
+    return ProgrammingError(
+        f"{function}() outside a transaction would tell of whoever wrote last, not of this caller",
+        hint=f"Use `(await db.execute(...)).{name}`, or ask inside a transaction: `await tx.fetch_value(...)`.",
+        sql=sql,
+        applied="no",
+    )
 
 
 def lease_expired(

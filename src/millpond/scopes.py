@@ -91,7 +91,8 @@ class TransactionScope:
             raise
         self._grant = lease.grant
         held = holding.get()
-        holding.set((*held, lease) if held else (lease,))
+        # A task that was started inside another transaction inherits it, and may outlive it.
+        holding.set((*(one for one in held if one.standing is ACTIVE), lease) if held else (lease,))
         self._turn = port.turn()
         return self
 
@@ -153,7 +154,7 @@ class TransactionScope:
         profile = self._profile(sql)
 
         def many(connection: Connection) -> ExecuteResult:
-            return connection.many(profile, found)
+            return connection.whole(lambda: connection.many(profile, found))
 
         result: ExecuteResult = await self._do(sql, many, timeout, in_thread=len(found) > INLINE_ROWS)
         return result
@@ -164,7 +165,11 @@ class TransactionScope:
             self._db._given(sql, None, timeout, (), "execute_script", priority)
         engine = self._active()
         self._db._check_params(sql, None)
-        await self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout, in_thread=True)
+
+        def script(connection: Connection) -> None:
+            connection.whole(lambda: engine.script_on(connection, sql, "tx"))
+
+        await self._do(sql, script, timeout, in_thread=True)
 
     @overload
     async def fetch_all(
@@ -407,13 +412,14 @@ class TransactionScope:
         sent = monotonic()
         left_s = max(0.0, lease.granted + db._settings.max_lease - sent)
         operation = grant.send(sql, run, min(db._seconds(timeout), left_s))
-        db._watch.add(operation, operation.timeout_s)
+        place = db._watch.add(operation, operation.timeout_s)
         try:
             return await operation.waiter
         except asyncio.CancelledError:
             grant.stop(operation, is_read=profile is not None and profile.is_read)
             raise
         finally:
+            place[0] = None
             lease.sent_s += monotonic() - sent  # the database's time, not the holder's
 
 

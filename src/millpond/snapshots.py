@@ -103,6 +103,12 @@ class SnapshotReader:
                 sql=profile.sql,
                 applied="no",
             )
+        if not profile.by_readers:
+            raise errors.ProgrammingError(
+                "a snapshot has neither temporary tables nor last_insert_rowid() and changes()",
+                hint="They belong to the connection that writes. Ask `db`, or `tx` inside a transaction.",
+                sql=profile.sql,
+            )
         return profile
 
     def _lane(self) -> Session:

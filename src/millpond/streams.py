@@ -9,10 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from millpond import errors
-from millpond.engine.sqlite.connection import ALL, Connection
+from millpond.engine.sqlite.connection import ALL, Columns, Connection
 from millpond.front import Front
 from millpond.places import outside, warn_at
-from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.statements.profile import Profile
 
@@ -42,7 +41,7 @@ class Slices:
         self.session: Session | None = None
         self.ended = False
         self._cursor: Any = None
-        self._row: type[Row] | None = None
+        self._columns: Profile | Columns | None = None
         self._size = FIRST_SLICE
         self._busy = False
 
@@ -52,10 +51,10 @@ class Slices:
         if self._cursor is None:
             self._cursor = connection.db.cursor()
             self._cursor.execute(self.sql, self.params)
-            self._row = connection.row_of(self._cursor, self.profile)
-        found = connection.converted(self.profile, list(islice(self._cursor, self._size)))
-        assert self._row is not None
-        return list(map(self._row, found)), len(found) < self._size
+            self._columns = connection.begun(self._cursor, self.profile)
+        assert self._columns is not None
+        found = connection.converted(self._columns, list(islice(self._cursor, self._size)))
+        return list(map(self._columns.row, found)), len(found) < self._size
 
     def __enter__(self) -> None:
         """One caller at a time: two would share the rows at random."""
@@ -173,7 +172,7 @@ class RowStream(Generic[R]):
                 copied: list[Any] | None = snapshot._stream(engine, slices, profile)
                 if copied is not None:
                     return copied
-            elif not profile.is_read or engine.memory:
+            elif not profile.by_readers or engine.memory:
                 slices.ended = True
                 found: list[Any] = await db._queue(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found

@@ -41,7 +41,7 @@ from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.settings import Settings
 from millpond.statements.cost import Lane
-from millpond.statements.profile import Kind, Profile
+from millpond.statements.profile import Profile
 from millpond.stats import Health, Stats
 from millpond.sync_scopes import RowStream, Savepoint, Snapshot, TransactionScope
 
@@ -86,6 +86,9 @@ class Database(Front):
     def close(self) -> None:
         """Stop admitting, finish what is queued within `close_grace_s`, close. Twice is once."""
         engine = self._engine
+        if engine is not None and engine.standing is Standing.CLOSING:
+            engine.close(self._settings.close_grace_s)  # by another thread: wait for the same end
+            return
         if engine is None or engine.standing is not Standing.OPEN:
             return
         self._closed_at = (closed_at(sys._getframe(1)), monotonic())
@@ -355,6 +358,15 @@ class Database(Front):
             failure = exc
         return engine.health(failure)
 
+    def _holds_writer(self, engine: Engine) -> bool:
+        return threading.get_ident() == engine.writer.thread_id or super()._holds_writer(engine)
+
+    def _submit(self, engine: Engine, call: WriteCall, method: str) -> None:
+        """Queue a job for the writer; not from within a function that the writer runs, which would wait for itself."""
+        if threading.get_ident() == engine.writer.thread_id:
+            raise messages.would_wait_in_write(method)
+        super()._submit(engine, call, method)
+
     def _fetch(
         self, sql: str, params: Any, shape: Shape, timeout: float | None, priority: Priority, cached: bool = False
     ) -> Any:
@@ -369,7 +381,7 @@ class Database(Front):
                 return found
             pending = cache.pending(profile, shape, params)
         found = MISS
-        if self._inline_on and profile.cost.lane is Lane.INLINE and profile.kind is Kind.READ:
+        if self._inline_on and profile.cost.lane is Lane.INLINE and profile.by_readers:
             found = self._inline(engine, profile, params, shape)
         if found is MISS:
             found = self._answer(engine, self._send(engine, profile, params, shape, timeout, priority))
@@ -407,19 +419,15 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            if not engine.memory:
-                try:
-                    with self._inline_lock:
-                        return engine.profile(sql)
-                except errors.NoSuchTable:
-                    if not engine.has_temporaries:
-                        raise
+            with self._inline_lock:
+                if (profile := self._profile_by_reader(engine, sql)) is not None:
+                    return profile
         except errors.Error as exc:
             engine.errors += 1
             messages.for_threads(exc)
             raise
         question = Question(sql, lambda on: engine.profile_on(on, sql), self._terms(None, Priority.NORMAL, None))
-        found: Profile = self._write(engine, question, "profile")
+        found: Profile = self._write(engine, question, "execute")
         return found
 
     def _closed(self) -> errors.Error:

@@ -74,7 +74,7 @@ class TransactionScope:
                 lease.grant.end(lease, keep=False)
             raise
         self._grant = lease.grant
-        holding.set((*holding.get(), lease))
+        holding.set((*(one for one in holding.get() if one.standing is LeaseState.ACTIVE), lease))
         return self
 
     def __exit__(
@@ -123,7 +123,11 @@ class TransactionScope:
             self._db._given(sql, None, timeout, (), "execute_many", priority)
         found = gathered(rows, sql)
         profile = self._profile(sql)
-        result: ExecuteResult = self._do(sql, lambda connection: connection.many(profile, found), timeout)
+
+        def many(connection: Connection) -> ExecuteResult:
+            return connection.whole(lambda: connection.many(profile, found))
+
+        result: ExecuteResult = self._do(sql, many, timeout)
         return result
 
     def execute_script(self, sql: str, *, timeout: float | None = None, priority: None = None) -> None:
@@ -132,7 +136,11 @@ class TransactionScope:
             self._db._given(sql, None, timeout, (), "execute_script", priority)
         engine = self._active()
         self._db._check_params(sql, None)
-        self._do(sql, lambda connection: engine.script_on(connection, sql, "tx"), timeout)
+
+        def script(connection: Connection) -> None:
+            connection.whole(lambda: engine.script_on(connection, sql, "tx"))
+
+        self._do(sql, script, timeout)
 
     @overload
     def fetch_all(self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...) -> list[Row]: ...
@@ -575,7 +583,7 @@ class RowStream(Generic[R]):
                 copied: list[Any] | None = snapshot._stream(engine, slices, profile)
                 if copied is not None:
                     return copied
-            elif not profile.is_read or engine.memory:
+            elif not profile.by_readers or engine.memory:
                 slices.ended = True
                 found: list[Any] = db._fetch(slices.sql, slices.params, ALL, self._timeout_s, self._priority)
                 return found

@@ -151,7 +151,6 @@ async def test_a_write_to_one_table_leaves_the_results_of_others(db: Database) -
     [
         "SELECT random(), count(*) FROM guild",
         "SELECT datetime('now'), count(*) FROM guild",
-        "SELECT last_insert_rowid(), count(*) FROM guild",
         "SELECT 1",
         "SELECT name FROM sqlite_schema",
         "SELECT * FROM pragma_table_info('guild')",

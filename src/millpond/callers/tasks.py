@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from millpond.places import is_outside
 from millpond.ports import Reply
-from millpond.scheduling.deadlines import Deadlines, Timed
+from millpond.scheduling.deadlines import Deadlines, Timed, Watched
 
 __all__ = ["TaskPort", "Watch", "let_others_run"]
 
@@ -132,11 +132,13 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = float("inf")
 
-    def add(self, call: Timed, timeout_s: float) -> None:
-        self._deadlines.add(call, timeout_s)
+    def add(self, call: Timed, timeout_s: float) -> Watched:
+        """Watch over a call until the place that is returned is emptied."""
+        place = self._deadlines.add(call, timeout_s)
         deadline = call.deadline
         if deadline is not None and deadline < self._armed_for:
             self._arm(deadline)
+        return place
 
     def close(self) -> None:
         if self._timer is not None:

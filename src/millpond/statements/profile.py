@@ -48,6 +48,8 @@ class Profile:
     ends_transaction: may end the whole transaction by itself (ON CONFLICT ROLLBACK, RAISE(ROLLBACK)).
     temporary: touches temporary objects, which are the writer's.
     value: what a pragma of the main database is set to; asks: a pragma that asks about the writer's connection.
+    last_write: the function that it asks of what its own connection wrote last (last_insert_rowid...).
+    by_readers: any reader can run it.
     cacheable: its result is the same while `tables_read` are. touches: what it writes makes results stale that
     were read from these tables, ANYTHING where not all are known.
     results: what was kept of it, by shape and parameters; the cache's own.
@@ -71,6 +73,7 @@ class Profile:
     ends_transaction: bool = False
     keeps_partial: bool = False
     temporary: bool = False
+    last_write: str | None = None
     cacheable: bool = False
     touches: frozenset[str] = frozenset()
     results: Any = None
@@ -80,15 +83,18 @@ class Profile:
     cost: Cost = field(default_factory=Cost)
     is_read: bool = field(init=False)
     is_write: bool = field(init=False)
+    by_readers: bool = field(init=False)
 
     def __post_init__(self) -> None:
         # A member of an enum costs 100 ns on Python 3.11, a slot 15.
         self.is_read = self.kind is Kind.READ
         self.is_write = self.kind is Kind.WRITE
+        self.by_readers = self.is_read and not self.temporary and self.last_write is None
 
 
 _SCHEMA_ACTIONS = ("CREATE_", "DROP_", "ALTER_", "REINDEX", "ANALYZE")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Yield"})
+_LAST_WRITE = frozenset({"last_insert_rowid", "changes", "total_changes"})
 _OE_ROLLBACK, _OE_FAIL = 1, 3
 _CONSTRAINT = 19
 
@@ -124,6 +130,7 @@ def classify(facts: Facts) -> Profile:
         ends_transaction=_halts_with(facts.opcodes, _OE_ROLLBACK),
         keeps_partial=_halts_with(facts.opcodes, _OE_FAIL),
         temporary=temporary,
+        last_write=next((a.fourth for a in top if a.name == "FUNCTION" and a.fourth in _LAST_WRITE), None),
         cacheable=kind is Kind.READ and not facts.is_explain and may_be_kept(actions, opcodes, temporary=temporary),
         touches=frozenset() if kind is Kind.READ else written if all_named else frozenset((ANYTHING,)),
         tables_read=frozenset(_tables(actions, ("READ",))),

@@ -258,14 +258,14 @@ class Everywhere(WriterOnly):
         params: Parameters,
         shape: Shape,
         terms: Terms,
-        tell: Callable[[str, Parameters], None],
+        tell: Callable[[str, Parameters, Connection], None],
     ) -> None:
         super().__init__(profile, params, shape, terms)
         self.tell = tell
 
     def run(self, connection: Connection) -> Any:
         result = super().run(connection)
-        self.tell(self.profile.sql, self.params)
+        self.tell(self.profile.sql, self.params, connection)
         connection.caught_up()
         return result
 
@@ -353,7 +353,7 @@ class Transaction:
         found = gathered(rows, sql)
         profile = self._profile(sql)
         try:
-            return self._connection.many(profile, found)
+            return self._connection.whole(lambda: self._connection.many(profile, found))
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
         except errors.ParameterError as exc:
@@ -368,7 +368,7 @@ class Transaction:
         if not isinstance(sql, str):
             raise not_text(sql)
         try:
-            self._script_on(self._connection, sql, "execute_script")
+            self._connection.whole(lambda: self._script_on(self._connection, sql, "execute_script"))
         except ENGINE_ERRORS as exc:
             raise self._translate(exc, sql) from exc
 

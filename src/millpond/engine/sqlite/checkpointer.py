@@ -32,48 +32,68 @@ class CheckpointerHost(Protocol):
 class Checkpointer:
     """A thread with a connection of its own that checkpoints (PASSIVE: it waits for nobody) when the log is long.
 
+    Each database has a log of its own, so a plan of its own: the main one, and those attached.
+
     is_due: the rest is the writer's, by `finish`, between two of its batches. call_writer: has it look.
     """
 
     def __init__(self, host: CheckpointerHost, call_writer: Callable[[], None]) -> None:
         self._host = host
         self._call_writer = call_writer
-        self._plan = CheckpointPlan(host.settings.checkpoint_pages)
+        self._pages = host.settings.checkpoint_pages
+        self._plans = {"main": CheckpointPlan(self._pages)}
         self._lock = threading.Lock()
         self._bell = Bell()
         self._closing = False
-        self._thread = threading.Thread(target=self._main, name="millpond-checkpoint", daemon=True)
-        self._started = False
+        self._thread: threading.Thread | None = None
         self.is_due = False
         self.checkpoints = self.finishes = 0
 
-    def grew(self, pages: int) -> None:
+    def grew(self, pages: int, name: str) -> None:
         """In the writer's thread, at each commit. The thread is started when there is first something to do."""
         with self._lock:
-            begin = self._plan.grew(pages)
+            plan = self._plans.get(name)
+            if plan is None:
+                plan = self._plans[name] = CheckpointPlan(self._pages)
+            begin = plan.grew(pages)
         if begin:
-            if not self._started:
-                self._started = True
-                self._thread.start()
-            self._bell.ring()
+            self._begin()
 
     def finish(self, connection: Connection) -> None:
         """In the writer's thread, outside any transaction: copy what is left, so that the log can begin anew."""
         self.is_due = False
         try:
-            connection.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            for name, plan in self._at(Next.FINISH, connection):
+                connection.db.wal_checkpoint(name, mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self.finishes += 1
+                with self._lock:
+                    plan.ended()
         except apsw.Error as exc:
             self._failed(exc)
-            return
-        self.finishes += 1
-        with self._lock:
-            self._plan.ended()
 
     def close(self, grace_s: float) -> None:
         self._closing = True
         self._bell.ring()
-        if self._started and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(grace_s)
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._main, name="millpond-checkpoint", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as exc:  # no more threads: in the middle of a COMMIT, which must not fail by it
+                self._failed(exc)
+                return
+            self._thread = thread
+        self._bell.ring()
+
+    def _at(self, step: Next, connection: Connection) -> list[tuple[str, CheckpointPlan]]:
+        """The databases whose plans are at this step; what was detached is forgotten."""
+        attached = connection.db.db_names()
+        with self._lock:
+            self._plans = {name: plan for name, plan in self._plans.items() if name in attached}
+            return [(name, plan) for name, plan in self._plans.items() if plan.now is step]
 
     def _main(self) -> None:
         connection: Connection | None = None
@@ -96,18 +116,20 @@ class Checkpointer:
             connection.close()
 
     def _copy(self, connection: Connection) -> None:
-        following = Next.COPY
-        while following is Next.COPY and not self._closing:
-            pages, moved = connection.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self.checkpoints += 1
-            with self._lock:
-                following = self._plan.copied(pages, moved)
-        if following is Next.FINISH:
-            self.is_due = True
-            self._call_writer()
+        connection.catch_up()
+        while not self._closing and (due := self._at(Next.COPY, connection)):
+            for name, plan in due:
+                pages, moved = connection.db.wal_checkpoint(name, mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self.checkpoints += 1
+                with self._lock:
+                    following = plan.copied(pages, moved)
+                if following is Next.FINISH:
+                    self.is_due = True
+                    self._call_writer()
 
-    def _failed(self, exc: apsw.Error) -> None:
+    def _failed(self, exc: Exception) -> None:
         with self._lock:
-            self._plan.ended()
+            for plan in self._plans.values():
+                plan.ended()
         if not isinstance(exc, apsw.BusyError):  # busy: another process checkpoints; that serves as well
             log.warning("checkpoint failed, the log stays as it is: %s", exc)

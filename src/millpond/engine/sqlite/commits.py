@@ -78,5 +78,5 @@ class Commits:
         self._wrote = True
         if name == "main":
             self.wal_pages = pages
-            self._host.log_grew(pages)
+        self._host.log_grew(pages, name)
         return apsw.SQLITE_OK

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
@@ -19,8 +19,9 @@ from millpond.settings import Settings
 from millpond.statements.pragmas import SETTLED, is_so_already
 from millpond.statements.profile import Profile
 
-__all__ = ["ALL", "ONE", "RESULT", "VALUE", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
+__all__ = ["ALL", "ONE", "RESULT", "VALUE", "Columns", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
 
+T = TypeVar("T")
 Parameters = Any
 """One sequence or one mapping of values, or None."""
 
@@ -52,6 +53,13 @@ class Shape(enum.IntEnum):
 
 ALL, ONE, VALUE, RESULT = Shape
 """Asked for at each call: a member of an enum costs 100 ns on Python 3.11, a global 10."""
+
+
+class Columns(NamedTuple):
+    """What a running statement's rows are, where its profile was made under another schema."""
+
+    row: type[Row]
+    declared: tuple[str | None, ...]
 
 
 @dataclass(slots=True)
@@ -91,6 +99,7 @@ class Connection:
         self._setup = setup
         self._setup_version = 0
         self._foreign_keys = int(settings.foreign_keys)
+        self._everywhere = setup.everywhere
         self.readonly = readonly
         self.touched: set[str] = set()
         self.db = apsw.Connection(
@@ -125,7 +134,7 @@ class Connection:
         if self._setup_version != setup.version:
             for sql, params in setup.everywhere[self._setup_version :]:
                 self.db.execute(sql, params).fetchall()
-            self._setup_version = len(setup.everywhere)
+                self._setup_version += 1  # what has been run is not run again when a later one fails
             self._foreign_keys = self.db.pragma("foreign_keys")
 
     @property
@@ -152,10 +161,12 @@ class Connection:
             cursor.execute(profile.sql, params)
             if not self.pinned and self.db.data_version() != self._data_version:
                 self.look_at_schema()
-            make = profile.row if profile.cookie == self.cookie else self.row_of(cursor, profile)
+            known = profile.cookie == self.cookie and not self._everywhere
+            columns = profile if known else self.columns_of(cursor, profile)
+            make = columns.row
             if shape is ALL or profile.single_row or not profile.is_read:
                 found: list[Any] = cursor.fetchall()
-                found = self.converted(profile, found)
+                found = self.converted(columns, found)
                 if shape is ALL:
                     return list(map(make, found))
                 first = found[0] if found else None
@@ -163,7 +174,7 @@ class Connection:
                 first = next(cursor, None)
                 self._let_go()
                 if first is not None:
-                    first = self.converted(profile, [first])[0]
+                    first = self.converted(columns, [first])[0]
         except BaseException as exc:
             self._failed(profile, exc)
             raise
@@ -177,11 +188,11 @@ class Connection:
         db = self.db
         self.touched |= profile.touches
         try:
-            if profile.inserts:
+            if profile.inserts and profile.last_write is None:
                 db.set_last_insert_rowid(0)
             cursor.execute(profile.sql, params)
-            if profile.names:
-                cursor.fetchall()
+            if profile.names or not profile.is_write:
+                cursor.fetchall()  # PRAGMA incremental_vacuum frees a page per step, and has no columns
         except BaseException as exc:
             self._failed(profile, exc)
             raise
@@ -209,6 +220,19 @@ class Connection:
             self._failed(profile, exc)
             raise
         return ExecuteResult(changed if profile.changes else -1, None)
+
+    def whole(self, work: Callable[[], T]) -> T:
+        """Do several statements' work, of which nothing is left when it fails, inside the transaction that there is."""
+        self.run("SAVEPOINT part")
+        try:
+            result = work()
+        except BaseException:
+            if self.db.in_transaction:
+                self.run("ROLLBACK TO part")
+                self.run("RELEASE part")
+            raise
+        self.run("RELEASE part")
+        return result
 
     def run(self, sql: str) -> None:
         """One of Millpond's own statements."""
@@ -264,27 +288,43 @@ class Connection:
     def close(self) -> None:
         self.db.close(True)
 
-    def row_of(self, cursor: apsw.Cursor, profile: Profile) -> type[Row]:
-        """The class of the running statement's rows, by its own columns where the profile is of another schema."""
-        if profile.cookie == self.cookie:
-            return profile.row
-        profile.stale = True
-        if not profile.names:
-            return profile.row
-        try:
-            return row_type(tuple(column[0] for column in cursor.get_description()))
-        except apsw.ExecutionCompleteError:
-            return profile.row
+    def begun(self, cursor: apsw.Cursor, profile: Profile) -> Profile | Columns:
+        """What the rows are of a statement that `cursor` has just begun."""
+        if self.db.data_version() != self._data_version:
+            self.look_at_schema()
+        return self.columns_of(cursor, profile)
 
-    def converted(self, profile: Profile, found: list[Any]) -> list[Any]:
+    def columns_of(self, cursor: apsw.Cursor, profile: Profile) -> Profile | Columns:
+        """What the running statement's rows are: by its own columns where the profile may be of another schema.
+
+        The cookie is that of the main database alone; those beside it may have been changed by others.
+        """
+        if profile.cookie != self.cookie:
+            profile.stale = True
+        elif not self._everywhere:
+            return profile
+        if not profile.names:
+            return profile
+        try:
+            found = cursor.get_description()
+        except apsw.ExecutionCompleteError:
+            return profile  # no rows
+        names = tuple(column[0] for column in found)
+        declared = tuple(column[1] for column in found)
+        if names == profile.names and declared == profile.declared:
+            return profile
+        profile.stale = True
+        return Columns(row_type(names), declared)
+
+    def converted(self, columns: Profile | Columns, found: list[Any]) -> list[Any]:
         """Rows with the values that the database's converters make of them; as they are without converters."""
         if not self._setup.converters:
             return found
-        functions = self._setup.converters.for_columns(profile.declared)
+        functions = self._setup.converters.for_columns(columns.declared)
         if functions is None:
             return found
         return [
-            tuple(value if f is None or value is None else f(value) for f, value in zip(functions, row, strict=False))
+            tuple(value if f is None or value is None else f(value) for f, value in zip(functions, row, strict=True))
             for row in found
         ]
 

@@ -50,6 +50,10 @@ __all__ = ["Engine", "Standing"]
 log = logging.getLogger("millpond.pool")
 
 
+CLOSING_S = 5.0
+"""Beyond the grace, closing takes no longer: all its waits are bounded."""
+
+
 class Standing(enum.Enum):
     """Where a database is in its life."""
 
@@ -103,6 +107,8 @@ class Engine:
         self._given_up = threading.Event()
         self._conflict_seen: str | None = None
         self._corruption: str | None = None
+        self._closing = threading.Lock()
+        self._ended = threading.Event()
         self._page_size = 4096
 
     @property
@@ -124,21 +130,20 @@ class Engine:
         conflict = not self.memory and other_library_has_open(self.location.path)
         if conflict:
             guards.warn_of_earlier(self.name)
-        self.observers.start()
         try:
             self.writer.start()
         except BaseException:
             self._given_up.set()
             self.writer.close(0.0)
-            self.observers.close(0.0)
             raise
         try:
+            self.observers.start()
             if not self.memory:
                 self.index = WalIndex.open(self.location.path)
                 if self.index is not None and self.settings.cache_bytes and not self.settings.converters:
                     self.cache = ResultCache(self.index, self.settings.cache_bytes)
                     self.cache.observed = self.finished_inline if self.observed else None
-                self.inline = InlineReader(self.setup, self.open_reader, self.index, hold=self.port.has_turns)
+                self.inline = InlineReader(self.setup, self.open_known_reader, self.index, hold=self.port.has_turns)
                 self.lanes = Lanes(self)
                 self.lanes.start()
         except BaseException as exc:
@@ -158,14 +163,23 @@ class Engine:
         self._given_up.set()
 
     def close(self, grace_s: float) -> None:
-        """Finish what is queued within the grace, fail the rest, close everything. Twice is once."""
-        if self.standing is not Standing.OPEN:
+        """Finish what is queued within the grace, fail the rest, close everything. Twice is once.
+
+        Whoever comes while another closes waits for the same end.
+        """
+        with self._closing:
+            first = self.standing is Standing.OPEN
+            if first:
+                self._stand(Standing.CLOSING)
+        if not first:
+            if self.standing is Standing.CLOSING:
+                self._ended.wait(grace_s + CLOSING_S)
             return
-        self._stand(Standing.CLOSING)
         try:
             self._take_down(grace_s)
         finally:
             self._stand(Standing.CLOSED)
+            self._ended.set()
 
     def _stand(self, standing: Standing) -> None:
         self.standing = standing
@@ -305,8 +319,10 @@ class Engine:
             applied="no",
         )
 
-    def tell_everyone(self, sql: str, params: Any) -> None:
-        """A statement that every connection runs, those opened later too."""
+    def tell_everyone(self, sql: str, params: Any, connection: Connection) -> None:
+        """A statement that every connection runs, those opened later too. connection: has just run it."""
+        if not self.memory:
+            guards.refuse_private_databases(connection.db, sql)
         self.setup.add(sql, params)
         self.profiles.all_stale()
         if self.cache is not None:
@@ -355,6 +371,13 @@ class Engine:
     def open_reader(self) -> Connection:
         return Connection(self.setup, readonly=True)
 
+    def open_known_reader(self) -> Connection:
+        """A reader of the files that were opened. Raises: errors.Error if others stand in their place."""
+        problem = self.verify_files()
+        if problem is not None:
+            raise problem
+        return self.open_reader()
+
     def open_checkpointer(self) -> Connection:
         connection = Connection(self.setup, readonly=False)
         connection.db.set_busy_timeout(0)
@@ -392,9 +415,9 @@ class Engine:
     def schema_changed(self) -> None:
         self.profiles.all_stale()
 
-    def log_grew(self, pages: int) -> None:
-        """In the writer's thread, at each commit: is it time for a checkpoint?"""
-        self.checkpointer.grew(pages)
+    def log_grew(self, pages: int, name: str = "main") -> None:
+        """In the writer's thread, at each commit: is it time for a checkpoint? name: the database's, as attached."""
+        self.checkpointer.grew(pages, name)
 
     def tidy_log(self, connection: Connection) -> None:
         """In the writer's thread, between two batches: begin the log anew if it is time for that."""

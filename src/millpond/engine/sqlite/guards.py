@@ -15,7 +15,10 @@ import apsw
 from millpond import errors
 from millpond.messages import engine_conflict, engine_conflict_before
 
-__all__ = ["FileIdentity", "call_after_fork", "oldest_good_version", "warn_of_earlier", "watch_other_engines"]
+__all__ = [
+    "FileIdentity", "call_after_fork", "oldest_good_version", "refuse_private_databases", "warn_of_earlier",
+    "watch_other_engines",
+]  # fmt: skip
 
 OLDEST_GOOD = (3, 51, 3)
 """Older ones have the WAL-reset race that can corrupt a database. Source: sqlite.org/wal.html."""
@@ -30,6 +33,20 @@ def oldest_good_version() -> None:
             detail=f"apsw {apsw.apsw_version()} brought it; {'.'.join(map(str, OLDEST_GOOD))} or later is needed",
             hint="pip install --upgrade apsw",
         )
+
+
+def refuse_private_databases(db: apsw.Connection, sql: str) -> None:
+    """Raise NotSupportedError for an attached database without a file, which only this connection would see."""
+    for _, name, file in db.execute("PRAGMA database_list").fetchall():
+        if not file and name not in ("main", "temp"):
+            quoted = str(name).replace('"', '""')
+            db.execute(f'DETACH "{quoted}"')
+            raise errors.NotSupportedError(
+                "a database in memory cannot be attached: each connection would have one of its own",
+                hint="Attach a file; or use a temporary table, or a Database of its own for what is in memory.",
+                sql=sql,
+                applied="no",
+            )
 
 
 class FileIdentity:

@@ -136,6 +136,7 @@ class InlineReader:
 
     def _replace(self) -> None:
         broken = self.connection
+        broken.pinned = False
         self._head = None
         self.connection = self._connect()
         broken.close()

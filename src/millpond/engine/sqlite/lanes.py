@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
@@ -18,12 +19,13 @@ from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import ReadCall
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.platform import thread_cpu_s
+from millpond.engine.sqlite.sessions import End, Session, Step, closed, closing, fault, no_thread, nothing
 from millpond.ports import Port, Reply
 from millpond.scheduling.fair_queue import FairQueue
 from millpond.scheduling.lane_plan import LanePlan, LaneView, Move
 from millpond.settings import Settings
 
-__all__ = ["Lanes", "LanesHost", "Session"]
+__all__ = ["Lanes", "LanesHost", "Session", "Step"]
 
 log = logging.getLogger("millpond.pool")
 
@@ -31,6 +33,11 @@ QUICK_STEPS = 100_000
 """VM steps after which the quick lane gives a read to a heavy one: some milliseconds."""
 DRAIN_S = 0.001
 """The quick lane answers at least this often."""
+WANTED_STEPS = 5_000_000
+"""A heavy lane asks this often whether its read is still wanted: an interrupt that comes just before the first
+step of a statement is lost."""
+
+_UNWANTED = errors.OperationalError("nobody waits for this any more")
 
 
 class LanesHost(Protocol):
@@ -43,105 +50,6 @@ class LanesHost(Protocol):
     def verify_files(self) -> errors.Error | None: ...
     def translate(self, exc: BaseException, sql: str | None, *, applied: Any = None) -> BaseException: ...
     def emit(self, make: Callable[[], events.Event]) -> None: ...
-
-
-class Session:
-    """A lane kept by one caller: a snapshot or an iterator. Its steps run in the lane's thread.
-
-    what, place: for people. ended: called in the lane's thread when it is given back.
-    """
-
-    __slots__ = (
-        "_lane", "caller", "deadline", "given_back", "given_up", "last", "place", "priority", "queued", "submitted",
-        "timeout_s", "waiter", "what",
-    )  # fmt: skip
-
-    def __init__(
-        self, waiter: Any, what: str, place: str, *, deadline: float, priority: int, caller: Any, submitted: float
-    ) -> None:
-        self.waiter = waiter
-        self.what = what
-        self.place = place
-        self.deadline: float | None = deadline
-        self.priority = priority
-        self.caller = caller
-        self.submitted = self.last = submitted
-        self.queued = False
-        self.given_back = False
-        self.given_up = False
-        self.timeout_s = 0.0
-        self._lane: HeavyLane | None = None
-
-    @property
-    def settled(self) -> bool:
-        return bool(self.waiter.done())
-
-    @property
-    def sql(self) -> str:
-        return self.what
-
-    def step(self, waiter: Any, sql: str, run: Callable[[Connection], Any], timeout_s: float) -> Step:
-        """Have the lane run something on its connection."""
-        assert self._lane is not None
-        step = Step(self, waiter, sql, run, timeout_s)
-        self._lane.inbox.put(step)
-        return step
-
-    def give_back(self, last: Callable[[Connection], None]) -> None:
-        """End it, with a last step that leaves the connection clean. Safe from finalizers and twice."""
-        if not self.given_back and self._lane is not None:
-            self.given_back = True
-            self._lane.inbox.put(_End(self, last))
-
-    def give_up(self) -> None:
-        """Its caller was cancelled while it waited for the lane, or just as it came."""
-        self.given_up = True
-        if self._lane is not None:
-            self.give_back(_nothing)
-
-    def stop(self, step: Step) -> None:
-        """Interrupt a step that nobody waits for any more."""
-        if self._lane is not None:
-            self._lane.interrupt(step)
-
-    def taken_by(self, lane: HeavyLane) -> None:
-        self._lane = lane
-        if self.given_up:
-            self.give_back(_nothing)
-
-
-class Step:
-    """One step of a session, answered on its waiter."""
-
-    __slots__ = ("deadline", "run", "session", "sql", "started", "submitted", "timeout_s", "waiter")
-
-    def __init__(
-        self, session: Session, waiter: Any, sql: str, run: Callable[[Connection], Any], timeout_s: float
-    ) -> None:
-        self.session = session
-        self.waiter = waiter
-        self.sql = sql
-        self.run = run
-        self.timeout_s = timeout_s
-        self.submitted = monotonic()
-        self.started: float | None = None
-        self.deadline: float | None = self.submitted + timeout_s
-
-    @property
-    def settled(self) -> bool:
-        return bool(self.waiter.done())
-
-
-class _End:
-    __slots__ = ("last", "session")
-
-    def __init__(self, session: Session | None, last: Callable[[Connection], None]) -> None:
-        self.session = session
-        self.last = last
-
-
-def _nothing(_connection: Connection) -> None:
-    """A session that never ran a step leaves nothing behind."""
 
 
 class Lanes:
@@ -214,9 +122,8 @@ class Lanes:
     def submit(self, call: ReadCall | Session) -> None:
         """For a read that may be long, or a session."""
         self._admit()
-        with self._lock:
-            self._queue.push(call)
-            self._assign()
+        if not self._take(call):
+            raise closing()
 
     def cancel(self, call: ReadCall | Session) -> None:
         """Nobody waits for it any more: it is taken out, or stopped where it runs."""
@@ -231,9 +138,8 @@ class Lanes:
 
     def to_heavy(self, call: ReadCall) -> None:
         """From the quick lane: this one was not cheap."""
-        with self._lock:
-            self._queue.push(call)
-            self._assign()
+        if not self._take(call):
+            self._port.settle([(call, None, closed())])
 
     def idle(self, lane: HeavyLane) -> None:
         """From a lane: it has nothing to do."""
@@ -250,6 +156,22 @@ class Lanes:
         self._host.emit(lambda: events.LaneClosed(monotonic(), left))
         return True
 
+    def crashed(self, lane: HeavyLane, exc: BaseException) -> BaseException:
+        """From a lane that ends by a fault: it is taken out, and replaced where one is needed. Its callers' error."""
+        self.faulty(lane, exc)
+        with self._lock:
+            if lane in self._lanes:
+                self._lanes.remove(lane)
+            self._assign()
+        return fault(exc)
+
+    def faulty(self, lane: _Lane, exc: BaseException) -> None:
+        """Count a fault of Millpond's own in a lane, and say it."""
+        log.error("a reader failed", exc_info=exc)
+        self.replaced += 1
+        name = type(exc).__name__
+        self._host.emit(lambda: events.LaneReplaced(monotonic(), name))
+
     def close(self) -> None:
         """Stop all lanes after what they are at; what waits is failed."""
         with self._lock:
@@ -260,12 +182,11 @@ class Lanes:
             lanes = list(self._lanes)
             if self._recheck is not None:
                 self._recheck.cancel()
-        error = errors.DatabaseClosed("the database was closed before this read ran")
-        self._port.settle([(call, None, error) for call in waiting])
-        for lane in lanes:
-            lane.inbox.put(None)
+        self._port.settle([(call, None, closed()) for call in waiting])
         if self.quick is not None:
             self.quick.stop()
+        for lane in lanes:
+            lane.put(None)
 
     def interrupt_all(self) -> None:
         """Stop what still runs: the grace time is over."""
@@ -275,9 +196,8 @@ class Lanes:
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads' end. False when the time is up."""
         until = monotonic() + timeout_s
-        threads = [lane.thread for lane in list(self._lanes)]
-        if self.quick is not None:
-            threads.append(self.quick.thread)
+        threads = [self.quick.thread] if self.quick is not None else []
+        threads += [lane.thread for lane in list(self._lanes)]
         for thread in threads:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, until - monotonic()))
@@ -285,7 +205,7 @@ class Lanes:
 
     def _admit(self) -> None:
         if self._closing:
-            raise errors.DatabaseClosed("the database is closing and takes no more reads")
+            raise closing()
         limit = self._host.settings.max_read_queue
         if self.waiting >= limit:
             raise errors.Overloaded(
@@ -293,6 +213,15 @@ class Lanes:
                 hint="Slow the callers, or shed Priority.LOW first.",
                 retry_after=1.0,
             )
+
+    def _take(self, call: ReadCall | Session) -> bool:
+        """Queue it for the heavy lanes. False: they have been told to end."""
+        with self._lock:
+            if self._closing:
+                return False
+            self._queue.push(call)
+            self._assign()
+            return True
 
     def _assign(self) -> None:
         while (call := self._queue.peek()) is not None:
@@ -305,7 +234,14 @@ class Lanes:
                     self._look_again()
                     return
                 case Move.OPEN:
-                    lane = self._open()
+                    try:
+                        lane = self._open()
+                    except RuntimeError as exc:  # no more threads
+                        if self._lanes:
+                            return  # the next lane that is idle takes it
+                        self._queue.pop()
+                        self._port.settle([(call, None, no_thread(exc))])
+                        continue
                 case _:
                     lane = next(lane for lane in self._lanes if lane.is_idle)
             self._queue.pop()
@@ -314,9 +250,13 @@ class Lanes:
     def _look_again(self) -> None:
         """Held work is looked at again soon: the lanes may turn out to wait for storage."""
         if self._recheck is None and not self._closing and len(self._lanes) < self._plan.limit:
-            self._recheck = threading.Timer(self._plan.look_after_s, self._rechecked)
-            self._recheck.daemon = True
-            self._recheck.start()
+            timer = threading.Timer(self._plan.look_after_s, self._rechecked)
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:
+                return  # no more threads, so no more lanes either: those that there are look when they are idle
+            self._recheck = timer
 
     def _rechecked(self) -> None:
         with self._lock:
@@ -325,8 +265,8 @@ class Lanes:
 
     def _open(self) -> HeavyLane:
         lane = HeavyLane(self, self._host)
-        self._lanes.append(lane)
         lane.thread.start()
+        self._lanes.append(lane)
         count = len(self)
         self._host.emit(lambda: events.LaneOpened(monotonic(), count))
         return lane
@@ -340,7 +280,7 @@ class _Lane:
         self._host = host
         self._port = host.port
         self._stopping = threading.Lock()
-        self.current: object | None = None
+        self.current: ReadCall | Step | End | None = None
         self.connection: Connection | None = None
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
 
@@ -360,15 +300,24 @@ class _Lane:
             if problem is not None:
                 raise problem
             self.connection = self._host.open_reader()
-        self.connection.catch_up()
+        if not self._reads_on():
+            self.connection.catch_up()
         return self.connection
 
-    def _perform(self, call: object, sql: str, work: Callable[[Connection], Any]) -> tuple[Any, BaseException | None]:
+    def _reads_on(self) -> bool:
+        """Is the connection in the middle of something that must go on as it began?"""
+        return False
+
+    def _perform(
+        self, call: ReadCall | Step | End, sql: str, work: Callable[[Connection], Any]
+    ) -> tuple[Any, BaseException | None]:
         """Run something on the connection; an error of the storage costs the lane its connection."""
         try:
             connection = self._connected()
             self.current = call
             try:
+                if call.settled:
+                    return None, _UNWANTED  # given up while the connection was opened, when nothing could be stopped
                 return work(connection), None
             finally:
                 with self._stopping:
@@ -400,6 +349,9 @@ class QuickLane(_Lane):
         self._kicked = False
         self._ticks = 0
         self._closing = False
+        self._over = False
+        self._in_hand: ReadCall | None = None
+        self._replies: list[Reply] = []
         self.inbox: deque[ReadCall] = deque()
 
     def start(self) -> None:
@@ -407,7 +359,9 @@ class QuickLane(_Lane):
 
     def submit(self, call: ReadCall) -> None:
         self.inbox.append(call)
-        if not self._kicked:
+        if self._over:
+            self._refuse()
+        elif not self._kicked:
             self._kicked = True
             self._port.soon(self._kick)
 
@@ -426,20 +380,45 @@ class QuickLane(_Lane):
     def _main(self) -> None:
         while not self._closing or self.inbox:
             if self.inbox:
-                self._drain()
+                try:
+                    self._drain()
+                except BaseException as exc:
+                    self._crashed(exc)
             else:
                 self._bell.wait()
+        self._over = True
+        self._refuse()
+        self._disconnect()
+
+    def _refuse(self) -> None:
+        """The thread takes nothing more. By whoever comes last: a caller may just have passed the gate."""
+        while True:
+            try:
+                call = self.inbox.popleft()
+            except IndexError:
+                return
+            self._port.settle([(call, None, closed())])
+
+    def _crashed(self, exc: BaseException) -> None:
+        """A fault of Millpond's own: who waits is told, and the next read gets a new connection."""
+        self._lanes.faulty(self, exc)
+        call, self._in_hand = self._in_hand, None
+        replies, self._replies = self._replies, []
+        if call is not None:
+            replies.append((call, None, fault(exc)))
+        self._port.settle(replies)
         self._disconnect()
 
     def _drain(self) -> None:
-        replies: list[Reply] = []
+        replies = self._replies
         until = monotonic() + DRAIN_S
         while self.inbox:
-            call = self.inbox.popleft()
+            call = self._in_hand = self.inbox.popleft()
             if call.settled:
                 continue
+            self._ticks = 0
             started = call.started = monotonic()
-            result, error = self._perform(call, call.sql, lambda connection, call=call: self._guarded(connection, call))  # type: ignore[misc]  # bound now
+            result, error = self._perform(call, call.sql, call.run)
             now = monotonic()
             call.ran_s = now - started
             if isinstance(error, errors.DeadlineExceeded | errors.OperationalError) and self._ticks >= 2:
@@ -453,14 +432,12 @@ class QuickLane(_Lane):
             replies.append((call, result, error))
             if now >= until:
                 self._port.settle(replies)
-                replies = []
+                replies = self._replies = []
                 until = now + DRAIN_S
+        self._in_hand = None
+        self._replies = []
         if replies:
             self._port.settle(replies)
-
-    def _guarded(self, connection: Connection, call: ReadCall) -> Any:
-        self._ticks = 0
-        return call.run(connection)
 
     def _connected(self) -> Connection:
         fresh = self.connection is None
@@ -475,12 +452,21 @@ class HeavyLane(_Lane):
 
     def __init__(self, lanes: Lanes, host: LanesHost) -> None:
         super().__init__(lanes, host, "millpond-lane")
-        self.inbox: SimpleQueue[ReadCall | Session | Step | _End | None] = SimpleQueue()
+        self.inbox: SimpleQueue[ReadCall | Session | Step | End | None] = SimpleQueue()
         self.is_idle = True
         self.started = 0.0
         self.sql: str | None = None
         self.session: Session | None = None
+        self._begun = False
         self._cpu_then: float | None = None
+        self._in_hand: ReadCall | Session | Step | End | None = None
+        self._ended_by: BaseException | None = None
+
+    def put(self, item: Step | End | None) -> None:
+        """From whoever has the session, and from who closes."""
+        self.inbox.put(item)
+        if self._ended_by is not None:
+            self._refuse(self._ended_by)
 
     def assign(self, call: ReadCall | Session, now: float) -> None:
         """Under the lanes' lock: this lane is idle, and has the call from now on."""
@@ -501,10 +487,35 @@ class HeavyLane(_Lane):
         return LaneView(busy, spent)
 
     def _main(self) -> None:
+        error: BaseException
+        try:
+            self._serve()
+            error = closed()
+        except BaseException as exc:
+            error = self._lanes.crashed(self, exc)
+        self._ended_by = error
+        if self._in_hand is not None and not isinstance(self._in_hand, End):
+            self._port.settle([(self._in_hand, None, error)])
+        self._in_hand = None
+        self._refuse(error)
+        self._disconnect()
+
+    def _refuse(self, error: BaseException) -> None:
+        """The thread takes nothing more. By whoever comes last: a caller may just have passed the gate."""
+        while True:
+            try:
+                item = self.inbox.get_nowait()
+            except Empty:
+                return
+            if item is not None and not isinstance(item, End):
+                self._port.settle([(item, None, copy.copy(error))])
+
+    def _serve(self) -> None:
+        """Run what comes until there is no need for this lane."""
         idle_s = self._host.settings.idle_close_s
         while True:
             try:
-                item = self.inbox.get(timeout=idle_s)
+                item = self._in_hand = self.inbox.get(timeout=idle_s)
             except Empty:
                 if self.session is None and self._lanes.may_close(self):
                     break
@@ -518,15 +529,14 @@ class HeavyLane(_Lane):
                     self._begin(item)
                 case Step():
                     self._step(item)
-                case _End():
+                case End():
                     self._finish(item)
                 case None:
                     if self.session is None:
                         break
-                    self._finish(_End(self.session, _nothing))
+                    self._finish(End(self.session, nothing))
                     break
-            del item  # while the lane waits it keeps nothing of its callers alive
-        self._disconnect()
+            item = self._in_hand = None  # while the lane waits it keeps nothing of its callers alive
 
     def _read(self, call: ReadCall) -> None:
         call.heavy = True
@@ -547,6 +557,7 @@ class HeavyLane(_Lane):
             self._rest()
             return
         self.session = session
+        self._begun = False
         self.sql = None
         session.taken_by(self)
         self._port.settle([(session, session, None)])
@@ -556,14 +567,23 @@ class HeavyLane(_Lane):
             return
         self.sql = step.sql
         self.started = step.started = monotonic()
-        result, error = self._perform(step, step.sql, step.run)
-        step.run = _nothing  # what it refers to may be waiting to be collected
+        session, connection = step.session, self.connection
+        result: Any = None
+        error: BaseException | None
+        if session.broken is not None:
+            error = session.over()
+        else:
+            result, error = self._perform(step, step.sql, step.run)
+            if connection is not None and self.connection is not connection:
+                session.broken = error
+            self._begun = True
+        step.run = nothing  # what it refers to may be waiting to be collected
         self.sql = None
         if self.session is not None:
             self.session.last = monotonic()
         self._port.settle([(step, result, error)])
 
-    def _finish(self, end: _End) -> None:
+    def _finish(self, end: End) -> None:
         if end.session is not self.session:
             return  # given back twice
         if self.connection is not None:
@@ -575,6 +595,21 @@ class HeavyLane(_Lane):
             self.session.given_back = True
         self.session = None
         self._rest()
+
+    def _connected(self) -> Connection:
+        fresh = self.connection is None
+        connection = super()._connected()
+        if fresh:
+            connection.db.set_progress_handler(self._is_unwanted, WANTED_STEPS)
+        return connection
+
+    def _reads_on(self) -> bool:
+        """A snapshot or a stream keeps the databases that were attached when it began: what it reads stays locked."""
+        return self.session is not None and self._begun
+
+    def _is_unwanted(self) -> bool:
+        call = self.current
+        return call is not None and call.settled
 
     def _rest(self) -> None:
         self.sql = None

@@ -77,7 +77,7 @@ class Profiler:
             return seen[0]
         finally:
             self._looking = False
-            cursor.exec_trace = None
+            cursor.close(True)
         return (text, False)
 
     def _facts(self, sql: str, cookie: int) -> Facts:
@@ -111,7 +111,7 @@ class Profiler:
             pass
         finally:
             self._actions = None
-            cursor.exec_trace = None
+            cursor.close(True)
         if not seen or seen["empty"]:
             raise ProgrammingError("there is no statement in this text", sql=sql, applied="no")
         left_out = self._left_out
@@ -125,8 +125,7 @@ class Profiler:
             )
         opcodes: tuple[tuple[str, int, int], ...] = ()
         if not seen["is_explain"]:
-            rows: list[Any] = cursor.execute(seen["first"], _NULLS, can_cache=False, explain=1).fetchall()
-            opcodes = tuple((str(row[1]), int(row[2]), int(row[3])) for row in rows)
+            opcodes = tuple(self._opcodes(seen["first"]))
             if left_out is not None:
                 seen["readonly"], seen["columns"] = _elsewhere(left_out)
         return Facts(
@@ -139,6 +138,22 @@ class Profiler:
             cookie=cookie,
             on_writer=self._on_writer,
         )
+
+    def _opcodes(self, sql: str) -> Iterator[tuple[str, int, int]]:
+        """The instructions that it compiles to. Left open, the cursor would pin the commit that it sees."""
+        cursor = self._db.cursor()
+        try:
+            cursor.execute(sql, _NULLS, can_cache=False, explain=1)
+            while True:
+                try:
+                    row: Any = next(cursor)
+                except StopIteration:
+                    return
+                except UnicodeDecodeError:
+                    continue  # a blob written in the statement is shown as text that is none; it only loads a value
+                yield str(row[1]), int(row[2]), int(row[3])
+        finally:
+            cursor.close(True)
 
     def _has_statement(self, text: str) -> bool:
         """Is there more than comments and semicolons?"""
