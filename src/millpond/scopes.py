@@ -85,6 +85,9 @@ class TransactionScope:
                 await db._answer(engine, lease)
             if lease.standing is not ACTIVE:
                 raise lease.cause or errors.TransactionLost(f"the transaction opened at {lease.place} was not begun")
+        except GeneratorExit:
+            self._abandon(lease)
+            raise
         except BaseException:
             if lease.grant is not None:
                 lease.grant.end(lease, keep=False)  # it came just as its caller was cancelled
@@ -106,6 +109,9 @@ class TransactionScope:
         assert lease is not None
         assert grant is not None
         self._grant = None
+        if kind is GeneratorExit:
+            self._abandon(lease)
+            return
         held = holding.get()
         holding.set(() if len(held) == 1 and held[0] is lease else tuple(one for one in held if one is not lease))
         keep = error is None
@@ -129,11 +135,17 @@ class TransactionScope:
         lease, grant = self._lease, self._grant
         if lease is None or grant is None or lease.standing is not ACTIVE:
             return
+        self._abandon(lease)
+        engine = self._db._engine
+        if engine is not None:
+            warn_forgotten(engine, "transaction", lease.place)
+
+    def _abandon(self, lease: Lease) -> None:
+        """Its coroutine is collected, maybe while this thread holds a lock: the writer's thread is to undo it."""
         lease.abandoned = True
         engine = self._db._engine
         if engine is not None:
             engine.writer.ring()
-            warn_forgotten(engine, "transaction", lease.place)
 
     async def execute(
         self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
@@ -460,6 +472,8 @@ class Savepoint:
     ) -> None:
         tx = self._tx
         lease = tx._lease
+        if kind is GeneratorExit:
+            return  # collected: the transaction is undone by the writer
         try:
             if error is not None and (lease is None or lease.standing is not LeaseState.ACTIVE):
                 return  # the transaction is gone, and the savepoint with it

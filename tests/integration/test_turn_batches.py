@@ -21,7 +21,7 @@ INSERT = "INSERT INTO t(name) VALUES (?)"
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "a.db", Settings(max_lease=0.3)) as db:
+    async with Database(tmp_path / "a.db", Settings(max_lease=0.3, batch_budget_ms=1_000)) as db:
         await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
         for i in range(8):
             await prove(db, i)
