@@ -20,12 +20,13 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import cycle
+from itertools import accumulate, cycle
 from pathlib import Path
-from random import Random
+from random import Random, random
 from typing import Any, Protocol
 
 KEYS = 10_000
+REPEAT_WRITES = 0.01
 TICK_S = 0.01
 SYSTEMS = (
     "raw",
@@ -60,7 +61,10 @@ class Blocking(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """name: read, write, transaction, single or mixed. full: synchronous=FULL."""
+    """name: read, repeat, write, transaction, single or mixed. full: synchronous=FULL.
+
+    read: each key as likely as the other, nothing kept; repeat: Zipf's keys, and 1 % writes to another table.
+    """
 
     name: str
     full: bool = True
@@ -69,7 +73,7 @@ class Scenario:
 
     @property
     def title(self) -> str:
-        durability = "" if self.name == "read" else (" FULL" if self.full else " NORMAL")
+        durability = "" if self.name in ("read", "repeat") else (" FULL" if self.full else " NORMAL")
         crowd = f" {self.processes} processes" if self.processes > 1 else ""
         return f"{self.name}{durability}{crowd}"
 
@@ -157,6 +161,8 @@ def measure(scenarios: Sequence[Scenario], systems: Sequence[str], rounds: int, 
             middle.errors = sum(row.errors for row in runs)
             middle.lost = sum(row.lost for row in runs)
             rates = [row.ops_per_s for row in runs]
+            lates = sorted(row.late_p99_ms for row in runs if row.late_p99_ms is not None)
+            middle.late_p99_ms = lates[len(lates) // 2] if lates else None
             middle.spread = (max(rates) - min(rates)) / middle.ops_per_s if middle.ops_per_s else 0.0
             rows.append(middle)
     return rows
@@ -263,14 +269,12 @@ def child(argv: Sequence[str]) -> None:
         return
     peer: Any = module.make()
     peer.mixed = name == "mixed"
+    peer.cached = name == "repeat"
     if hasattr(peer, "run"):
         time.sleep(max(0.0, float(start) - time.time()))  # noqa: TID251  # all processes begin at one time
         began = time.perf_counter()
         latencies, errors = peer.run(path, scenario, float(seconds))
-        wrote = 0 if name == "read" else len(latencies)
-        if name == "mixed":
-            wrote = peer.wrote
-        report(latencies, time.perf_counter() - began, None, errors, wrote)
+        report(latencies, time.perf_counter() - began, None, errors, peer.wrote)
         return
     asyncio.run(closed_loop(peer, path, scenario, float(seconds), float(start)))
 
@@ -278,6 +282,7 @@ def child(argv: Sequence[str]) -> None:
 async def closed_loop(peer: System, path: str, scenario: Scenario, seconds: float, start: float) -> None:
     await peer.open(path, scenario.full, scenario.workers)
     act = ACTS[scenario.name]
+    drawn = [keys(number, zipf=scenario.name == "repeat") for number in range(scenario.workers)]
     for key in range(1, 6):
         await peer.read(key)  # each system may warm up its caches and its plans
     await asyncio.sleep(max(0.0, start - time.time()))
@@ -297,7 +302,7 @@ async def closed_loop(peer: System, path: str, scenario: Scenario, seconds: floa
 
     async def worker(number: int) -> None:
         nonlocal errors, wrote
-        mine = keys(number)
+        mine = drawn[number]
         while (then := time.perf_counter()) < end:
             try:
                 wrote += await act(peer, next(mine))
@@ -348,6 +353,12 @@ async def _single(peer: System, key: int) -> int:
     return 1
 
 
+async def _repeat(peer: System, key: int) -> int:
+    if random() < REPEAT_WRITES:
+        return await _single(peer, key)
+    return await _read(peer, key)
+
+
 async def _mixed(peer: System, key: int) -> int:
     """70 % point reads, 25 % writes, 5 % aggregates over 2,000 rows."""
     dice = key % 20
@@ -361,7 +372,7 @@ async def _mixed(peer: System, key: int) -> int:
 
 
 ACTS: dict[str, Act] = {
-    "read": _read, "write": _write, "transaction": _transaction, "single": _single, "mixed": _mixed,
+    "read": _read, "repeat": _repeat, "write": _write, "transaction": _transaction, "single": _single, "mixed": _mixed,
 }  # fmt: skip
 
 READ = "SELECT id, name, n FROM item WHERE id = ?"
@@ -375,9 +386,13 @@ def single_sql(scenario_mixed: bool) -> str:
     return UPDATE if scenario_mixed else INSERT
 
 
-def keys(worker: int) -> Iterator[int]:
-    """A worker's keys: drawn evenly, the same in each run."""
-    return cycle(Random(worker).choices(range(1, KEYS + 1), k=4_001))
+def keys(worker: int, *, zipf: bool = False) -> Iterator[int]:
+    """A worker's keys, the same in each run: drawn evenly, or by Zipf's law with exponent 1."""
+    chance = Random(worker)
+    if not zipf:
+        return cycle(chance.choices(range(1, KEYS + 1), k=4_001))
+    ranked = Random(0).sample(range(1, KEYS + 1), KEYS)
+    return cycle(chance.choices(ranked, cum_weights=list(accumulate(1 / rank for rank in range(1, KEYS + 1))), k=4_001))
 
 
 def machine() -> dict[str, Any]:

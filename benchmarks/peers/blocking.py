@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from random import random
 from typing import Any
 
-from benchmarks.harness import Scenario, keys
+from benchmarks.harness import REPEAT_WRITES, Scenario, keys
 
 Act = Callable[[int], int]
 
@@ -19,16 +20,16 @@ def run_threads(
     latencies: list[float] = []
     errors: list[BaseException] = []
     wrote: list[int] = []
+    drawn = [keys(number, zipf=scenario.name == "repeat") for number in range(scenario.workers)]
     end = time.perf_counter() + seconds
 
     def worker(number: int) -> None:
         act, close = make()
-        drawn = keys(number)
         mine: list[float] = []
         done = 0
         while (then := time.perf_counter()) < end:
             try:
-                done += act(next(drawn))
+                done += act(next(drawn[number]))
             except Exception as exc:
                 errors.append(exc)
             else:
@@ -47,6 +48,13 @@ def run_threads(
 
 def act_of(scenario: Scenario, peer: Any) -> Act:
     """The scenario's act on an object with read, write, single and heavy."""
+
+    def repeat(key: int) -> int:
+        if random() < REPEAT_WRITES:
+            peer.single(key)
+            return 1
+        peer.read(key)
+        return 0
 
     def mixed(key: int) -> int:
         dice = key % 20
@@ -68,6 +76,7 @@ def act_of(scenario: Scenario, peer: Any) -> Act:
 
     return {
         "read": counted(peer.read, 0),
+        "repeat": repeat,
         "write": counted(peer.write, 1),
         "transaction": counted(peer.write, 1),
         "single": counted(peer.single, 1),

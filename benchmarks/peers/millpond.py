@@ -10,6 +10,7 @@ from millpond import Database, Settings, Transaction
 
 class Millpond:
     mixed = False
+    cached = False
 
     async def open(self, path: str, full: bool, workers: int) -> None:
         self._db = Database(path, Settings(durability="full" if full else "normal"))
@@ -19,7 +20,7 @@ class Millpond:
         await self._db.close()
 
     async def read(self, key: int) -> Any:
-        return await self._db.fetch_one(READ, (key,))
+        return await self._db.fetch_one(READ, (key,), cache=self.cached)
 
     async def heavy(self, key: int) -> Any:
         return await self._db.fetch_all(HEAVY, (key, key))

@@ -14,10 +14,11 @@ class _Worker:
     def __init__(self, db: Database, scenario: Scenario) -> None:
         self._db = db
         self._interactive = scenario.name == "transaction"
+        self._cached = scenario.name == "repeat"
         self._single = single_sql(scenario.name == "mixed")
 
     def read(self, key: int) -> object:
-        return self._db.fetch_one(READ, (key,))
+        return self._db.fetch_one(READ, (key,), cache=self._cached)
 
     def heavy(self, key: int) -> object:
         return self._db.fetch_all(HEAVY, (key, key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import apsw
 
@@ -24,9 +25,10 @@ class Raw:
         self._db.set_busy_timeout(5000)
         self._db.execute(f"PRAGMA synchronous = {'FULL' if scenario.full else 'NORMAL'}")
         self._mixed = scenario.name == "mixed"
-        act = act_of(scenario, self)
+        repeats = scenario.name == "repeat"  # where the others write now and then it only reads
+        act = act_of(replace(scenario, name="read") if repeats else scenario, self)
         latencies: list[float] = []
-        drawn = keys(0)
+        drawn = keys(0, zipf=repeats)
         end = time.perf_counter() + end_s
         while (then := time.perf_counter()) < end:
             self.wrote += act(next(drawn))
