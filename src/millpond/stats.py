@@ -12,7 +12,8 @@ __all__ = ["Check", "Health", "Stats"]
 class Stats:
     """A snapshot of counters since opening and of present states; cheap to take.
 
-    reads_*: finished reads by route. writes: acknowledged jobs; batches: their commits; reruns: jobs that
+    reads_*: finished reads by route; reads_kept: answered by results that were kept, results_kept of which take
+    results_bytes now. writes: acknowledged jobs; batches: their commits; reruns: jobs that
     ran again because a neighbour's fault ended their transaction. errors: failed calls of any kind.
     *_waiting: in queues now. lanes: open readers that have a thread; busy_lanes: at work now.
     wal_pages: length of the write-ahead log at the last commit. commit_s, gate_s: sums.
@@ -22,6 +23,9 @@ class Stats:
     reads_inline: int
     reads_quick: int
     reads_heavy: int
+    reads_kept: int
+    results_kept: int
+    results_bytes: int
     writes: int
     batches: int
     reruns: int
@@ -51,7 +55,7 @@ class Stats:
     @property
     def reads(self) -> int:
         """Finished reads, all routes."""
-        return self.reads_inline + self.reads_quick + self.reads_heavy
+        return self.reads_inline + self.reads_quick + self.reads_heavy + self.reads_kept
 
 
 @dataclass(frozen=True, slots=True)

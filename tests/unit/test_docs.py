@@ -31,6 +31,48 @@ def test_the_examples_of_the_readme_run(number: int, tmp_path: Path) -> None:
     assert done.stdout.strip() in ("1 hi", "[True, True, False]")
 
 
+COMING_FROM = re.findall(
+    r"^\| ([A-Za-z0-9/ ]+) \| `(.+?)` \| `(.+?)`(.*?) \|$",
+    (ROOT / "README.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+OLD = {
+    "aiosqlite": "import aiosqlite\nasync def main():\n    async with aiosqlite.connect('bot.db') as db:\n        {}",
+    "SQLAlchemy Core": "from sqlalchemy.ext.asyncio import create_async_engine\nasync def main():\n"
+    "    engine = create_async_engine('sqlite+aiosqlite:///bot.db')\n    {}\n    await engine.dispose()",
+    "sqlite3": "import sqlite3\nasync def main():\n    conn = sqlite3.connect('bot.db')\n    {}\n    conn.close()",
+}
+NEW = {
+    "": "from millpond import Database\nasync def main():\n    async with Database('bot.db') as db:\n"
+    "        database = db\n        {}",
+    " with `millpond.sync`": "from millpond.sync import Database\nasync def main():\n"
+    "    with Database('bot.db') as db:\n        {}",
+}
+
+
+def line_runs(frame: str, line: str, folder: Path) -> None:
+    """Run a line of the table, a block with nothing in it, in the place that it is written for."""
+    body = line + " pass" if line.endswith(":") else line
+    script = "import asyncio\nsql, params = 'SELECT ?', (1,)\n" + frame.format(body) + "\nasyncio.run(main())\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("execute_fetchall(sql)", "execute_fetchall('SELECT 1')")
+         .replace("(sql)", "('SELECT 1')")],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 0, script + done.stderr
+
+
+@pytest.mark.parametrize(("library", "old", "new", "where"), COMING_FROM, ids=lambda text: text[:30])
+def test_each_line_of_the_way_here_runs(library: str, old: str, new: str, where: str, tmp_path: Path) -> None:
+    if library in OLD:  # encode/databases is unkept, and not installed
+        line_runs(OLD[library], old, tmp_path)
+    line_runs(NEW[where], new, tmp_path)
+
+
+def test_the_table_of_the_way_here_was_read() -> None:
+    assert {library for library, *_ in COMING_FROM} == {"aiosqlite", "encode/databases", "SQLAlchemy Core", "sqlite3"}
+
+
 def test_both_readmes_say_the_same() -> None:
     english, chinese = (ROOT / name for name in ("README.md", "README.zh-TW.md"))
     assert blocks("README.md") == blocks("README.zh-TW.md")

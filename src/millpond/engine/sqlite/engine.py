@@ -509,12 +509,15 @@ class Engine:
         self.emit(lambda: events.LeakFound(monotonic(), what, place))
 
     def stats(self) -> Stats:
-        writer, lanes = self.writer, self.lanes
+        writer, lanes, cache = self.writer, self.lanes, self.cache
         return Stats(
             open_s=monotonic() - self.opened,
             reads_inline=self.inline.reads if self.inline is not None else 0,
             reads_quick=lanes.quick_reads if lanes is not None else 0,
             reads_heavy=lanes.heavy_reads if lanes is not None else 0,
+            reads_kept=cache.hits if cache is not None else 0,
+            results_kept=len(cache.kept) if cache is not None else 0,
+            results_bytes=cache.kept.bytes if cache is not None else 0,
             writes=writer.writes,
             batches=writer.batches,
             reruns=writer.reruns,
