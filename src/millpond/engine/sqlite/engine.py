@@ -30,6 +30,7 @@ from millpond.engine.sqlite.observers import Observers
 from millpond.engine.sqlite.opening import when_free
 from millpond.engine.sqlite.result_cache import ResultCache
 from millpond.engine.sqlite.translate import ForeignKey
+from millpond.engine.sqlite.turnstile import Turnstile
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
@@ -215,6 +216,7 @@ class Engine:
         self._stand(Standing.FORKED)
         if self.cache is not None:
             self.cache.poison()
+        self.writer.forked()
         return (self, self.inline, self.lanes, self.writer, self.checkpointer)
 
     def closed_error(self) -> errors.Error:
@@ -367,6 +369,10 @@ class Engine:
             connection.close()
             raise translate.translate_open(exc, path, files=self._files, header=None) from exc
         return connection
+
+    def open_turnstile(self) -> Turnstile | None:
+        """Turns with other processes on the file; None where there are none to be had."""
+        return None if self.memory else Turnstile.open(self.location.path)
 
     def open_reader(self) -> Connection:
         return Connection(self.setup, readonly=True)

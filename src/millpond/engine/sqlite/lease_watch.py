@@ -27,6 +27,11 @@ class LeaseWatch:
         self._waiting = waiting
         self.expired = 0
 
+    def is_long(self, grant: Grant) -> bool:
+        """Has the lease that is under way held the connection for longer than a batch takes?"""
+        lease = grant.current
+        return lease is not None and monotonic() - lease.granted > OPEN_S
+
     def look(self, grant: Grant, *, closing: bool, out_of_time: bool) -> float:
         """Look after the lease that is under way. Returns seconds until the next look."""
         lease = grant.current
@@ -55,6 +60,6 @@ class LeaseWatch:
             self._host.emit(lambda: events.LeaseHeld(monotonic(), place, held, waiting))
         until = settings.max_lease if lease.warned else settings.lease_warning_s
         wait = min(until, settings.max_lease) - held
-        if grant.open:
+        if grant.open or held < OPEN_S:
             return min(wait, OPEN_S)
         return min(wait, CLOSING_S) if closing else wait

@@ -18,6 +18,7 @@ from millpond.engine.sqlite.commits import Commits
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.gate import LONG_WAIT_S, Gate
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
+from millpond.engine.sqlite.job_errors import error_of, lost_with
 from millpond.engine.sqlite.lease_watch import LeaseWatch
 from millpond.engine.sqlite.turn_batch import TurnBatch
 from millpond.engine.sqlite.writer_host import Phase, WriterHost
@@ -189,6 +190,11 @@ class Writer:
         """Is there anything acknowledged that a power cut could still take?"""
         return self._commits.unsynced
 
+    def forked(self) -> None:
+        """In a child process: what other processes would see of this one is the parent's."""
+        if self._gate.turnstile is not None:
+            self._gate.turnstile.forked()
+
     def ring(self) -> None:
         """Have the thread look around."""
         self._bell.ring()
@@ -259,6 +265,7 @@ class Writer:
     def _main(self) -> None:
         try:
             self._connect()
+            self._gate.turnstile = self._host.open_turnstile()
         except BaseException as exc:
             self._failure = exc
             self._phase(Phase.CLOSED)
@@ -288,6 +295,7 @@ class Writer:
         self._fail_all(errors.DatabaseClosed("the database was closed before this write ran", applied="no"))
         if self.connection is not None:
             self.connection.close()
+        self._gate.close()
         self._phase(Phase.CLOSED)
 
     def _rest(self) -> None:
@@ -343,6 +351,7 @@ class Writer:
         self._expire(batch)
         if not batch.jobs:
             self.connection.run("ROLLBACK")
+            self._gate.leave()
             return
         self.gate_s += begun - started
         self._run_batch(batch, full, started, begun)
@@ -393,7 +402,7 @@ class Writer:
         if leases:
             grant = self._serve(leases, together)
             if grant.lost:
-                replies += [(lease, None, self._lost_with(grant.cause, lease)) for lease in grant.ended]
+                replies += [(lease, None, lost_with(grant.cause, lease)) for lease in grant.ended]
                 self._lost(grant.cause, [*done, *grant.waiting], replies)
                 return
             done += grant.ended
@@ -411,6 +420,7 @@ class Writer:
         """Commit what is done, then answer all at once. The loop may have the connection before they are answered."""
         worked = monotonic()
         error = self._commit(done, full)
+        self._gate.leave()
         committed = monotonic()
         self.work_s += worked - begun
         self.commit_s += committed - worked
@@ -447,7 +457,7 @@ class Writer:
             self._in_hand = done
             replies: list[Reply] = []
             if grant.lost:
-                replies += [(lease, None, self._lost_with(grant.cause, lease)) for lease in grant.ended]
+                replies += [(lease, None, lost_with(grant.cause, lease)) for lease in grant.ended]
                 self._lost(grant.cause, batch.done, replies)
             else:
                 self._conclude(done, done, replies, batch.full, batch.begun, batch.begun)
@@ -494,7 +504,7 @@ class Writer:
             if isinstance(call, StatementWrite) and call.profile.kind is Kind.SCHEMA:
                 self._schema_touched = True
         except BaseException as exc:
-            call.error = self._error_of(call, exc)
+            call.error = error_of(self._host, call, exc)
             if db.in_transaction:
                 if savepoint:
                     run("ROLLBACK TO job")
@@ -503,18 +513,6 @@ class Writer:
                     run("ROLLBACK")  # something of it would stay: its neighbours run again
             return False
         return True
-
-    def _error_of(self, call: WriteCall, exc: BaseException) -> BaseException:
-        """What the caller of a failed job is told: the engine's errors in Millpond's words, its own as they are."""
-        if call.stop and getattr(exc, "extended_code", getattr(exc, "extendedresult", 0)) == apsw.SQLITE_INTERRUPT:
-            return self._host.late(call, call.timeout_s, running=False)
-        if isinstance(exc, apsw.Error) or not isinstance(call, FunctionWrite):
-            return self._host.translate(exc, call.sql)
-        if isinstance(exc, StopIteration):
-            error = RuntimeError("the function given to write raised StopIteration")  # no future takes one
-            error.__cause__ = exc
-            return error
-        return exc
 
     def _serve(self, leases: list[Lease], together: bool) -> Grant:
         """Hand the connection over, and watch until it comes back."""
@@ -539,6 +537,8 @@ class Writer:
             if not self._bell.wait(wait) and grant.open:
                 grant.shut()
             grant.end_if_shut()
+            if self._watch.is_long(grant):
+                self._gate.leave()  # the others meet SQLite's own lock then, and can give up waiting
 
     def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
         assert self.connection is not None
@@ -572,12 +572,13 @@ class Writer:
 
     def _lost(self, cause: BaseException | None, survivors: list[Any], replies: list[Reply]) -> None:
         """The transaction is gone: the innocent run again, each by itself; leases that had ended cannot."""
+        self._gate.leave()
         self._broken(cause)
         again: list[WriteCall] = []
         for call in survivors:
             call.committing = False
             if isinstance(call, Lease) and call.standing is not LeaseState.WAITING:
-                replies.append((call, None, self._lost_with(cause, call)))
+                replies.append((call, None, lost_with(cause, call)))
             elif not call.settled or (isinstance(call, Lease) and call.woken):
                 again.append(call)
         self.reruns += len(again)
@@ -587,11 +588,6 @@ class Writer:
             name = type(cause).__name__
             self._host.emit(lambda: events.BatchLost(monotonic(), name, len(again)))
         self._port.settle(replies)
-
-    def _lost_with(self, cause: BaseException | None, lease: Lease) -> errors.TransactionLost:
-        error = messages.transaction_lost(opened=lease.place, cause=str(cause), shared=True)
-        error.__cause__ = cause
-        return error
 
     def _run_outside(self, batch: Batch) -> None:
         """Jobs that want no transaction around them."""
@@ -618,7 +614,7 @@ class Writer:
                         continue
                     replies.append((call, None, self._host.translate(exc, call.sql)))
                 except BaseException as exc:
-                    replies.append((call, None, self._error_of(call, exc)))
+                    replies.append((call, None, error_of(self._host, call, exc)))
                 break
         self._alone = None
         with self._lock:
@@ -685,6 +681,7 @@ class Writer:
         self._in_hand = []
         if self.connection is not None and self.connection.db.in_transaction:
             self.connection.run("ROLLBACK")
+        self._gate.leave()
 
     def _phase(self, phase: Phase) -> None:
         self.phase = phase
