@@ -19,6 +19,8 @@ SUFFIX: Final = "-gate"
 POLL_S = 0.0003
 """Between two looks at a lock that another process has: a fraction of a batch. The kernel's own wait has no end
 that a deadline or a close could set."""
+TURN_S = 0.004
+"""A turn may hold several batches: passing it on costs the others' waking up."""
 GIVE_WAY_S = 0.003
 """Who has just written lets others go first for so long at most: a dead waiter's flag costs no more."""
 _FLAGS: Final = slice(64, 64 + 256)
@@ -45,6 +47,7 @@ class Turnstile:
         self._lock = lock
         self._flag = _FLAGS.start + (os.getpid() * 31 + next(_number)) % (_FLAGS.stop - _FLAGS.start)
         self._turn = -1
+        self._since = 0.0
         self._held = False
 
     @staticmethod
@@ -89,8 +92,8 @@ class Turnstile:
             self._page[self._flag] = 0
 
     def slip_in(self) -> bool:
-        """Take the turn if it is free and nobody waits for it."""
-        return not self.crowded and self._take()
+        """Take the turn if it is free, and nobody waits for it or it was ours just now."""
+        return (self._is_ours_still() or not self.crowded) and self._take()
 
     def leave(self) -> None:
         """Our turn is over. Twice is once."""
@@ -123,9 +126,15 @@ class Turnstile:
         if not self._call(_EXCLUSIVE | _AT_ONCE):
             return False
         self._held = True
-        self._turn = (self._counter + 1) & 0xFFFFFFFF
+        counter = self._counter
+        if counter != self._turn:
+            self._since = monotonic()
+        self._turn = (counter + 1) & 0xFFFFFFFF
         _COUNTER.pack_into(self._page, 0, self._turn)
         return True
+
+    def _is_ours_still(self) -> bool:
+        return self._counter == self._turn and monotonic() - self._since < TURN_S
 
     @property
     def _counter(self) -> int:
@@ -133,8 +142,8 @@ class Turnstile:
         return counter
 
     def _give_way(self) -> None:
-        """Let those who wait go first, if the last turn was ours."""
-        if self._counter != self._turn or not self.crowded:
+        """Let those who wait go first, if the last turn was ours and has lasted long enough."""
+        if self._counter != self._turn or self._is_ours_still() or not self.crowded:
             return
         until = monotonic() + GIVE_WAY_S
         while monotonic() < until:
