@@ -66,8 +66,23 @@ def test_who_gives_up_is_heard(two: tuple[Turnstile, Turnstile]) -> None:
     assert not first.crowded
 
 
-def test_who_has_just_written_lets_the_waiting_go_first(two: tuple[Turnstile, Turnstile]) -> None:
+def test_a_turn_may_hold_several_batches(two: tuple[Turnstile, Turnstile], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = two
+    monkeypatch.setattr(turnstile, "TURN_S", 3_600.0)
+    assert first.wait(forever)
+    first._page[second._flag] = 1
+    first.leave()
+    assert first.slip_in()
+    first.leave()
+    first._page[(second._flag + 1 - 64) % 256 + 64] = 1
+    assert not second.slip_in(), "somebody else had the last turn, and another one waits"
+
+
+def test_who_has_had_its_turn_lets_the_waiting_go_first(
+    two: tuple[Turnstile, Turnstile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    monkeypatch.setattr(turnstile, "TURN_S", 0.0)
     assert first.wait(forever)
     order: list[str] = []
     waits = threading.Event()
@@ -92,8 +107,11 @@ def test_who_has_just_written_lets_the_waiting_go_first(two: tuple[Turnstile, Tu
     assert order == ["second", "first"]
 
 
-def test_the_flag_of_a_dead_process_costs_one_short_wait(two: tuple[Turnstile, Turnstile]) -> None:
+def test_the_flag_of_a_dead_process_costs_one_short_wait(
+    two: tuple[Turnstile, Turnstile], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = two
+    monkeypatch.setattr(turnstile, "TURN_S", 0.0)
     first._page[second._flag] = 1
     assert first.wait(forever)
     first.leave()
