@@ -246,8 +246,16 @@ def deadline_exceeded(
     )  # fmt: skip
 
 
-def savepoint_in_the_way(*, sql: str, waited_s: float, opened: str, callers: str) -> DeadlineExceeded:
-    """A statement of a transaction waited for another caller's savepoint. callers: "task" or "thread"."""
+def savepoint_in_the_way(*, sql: str, waited_s: float, opened: str | None, callers: str) -> DeadlineExceeded:
+    """A statement of a transaction waited for another caller's savepoint. callers: "task" or "thread".
+
+    opened: the savepoint's line; None where it has ended, and its like wait for one another's statements.
+    """
+    if opened is None:
+        return deadline_exceeded(
+            sql=sql, timeout_s=waited_s, queue_s=waited_s, lock_s=0.0, running_s=0.0, applied="no",
+            detail=f"It waited for a statement of another {callers} in the same transaction. {_NOT_APPLIED}",
+        )  # fmt: skip
     return DeadlineExceeded(
         headed(sql, f" waited {waited_s:.2f} s for the savepoint opened at {shorten(opened, PLACE_LENGTH)}"),
         detail=f"another {callers} is inside it, and would undo this statement if it failed. {_NOT_APPLIED}",

@@ -394,7 +394,7 @@ class TransactionScope:
                 self._active()
                 if left_s <= 0:
                     raise messages.savepoint_in_the_way(
-                        sql=sql, waited_s=monotonic() - began, opened=nest.top.place, callers="task"
+                        sql=sql, waited_s=monotonic() - began, opened=nest.top and nest.top.place, callers="task"
                     )
             if mark is not None:
                 nest.enter(mark)

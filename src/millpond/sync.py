@@ -69,7 +69,6 @@ class Database(Front):
     ) -> None:
         super().__init__(where, settings, row_factory=row_factory, observers=observers)
         self._port: ThreadPort
-        self._inline_lock = threading.Lock()
         frame = sys._getframe(1)
         self._opened_at = describe(frame.f_code, frame.f_lineno)
 
@@ -92,8 +91,7 @@ class Database(Front):
         if engine is None or engine.standing is not Standing.OPEN:
             return
         self._closed_at = (closed_at(sys._getframe(1)), monotonic())
-        with self._inline_lock:
-            engine.close(self._settings.close_grace_s)
+        engine.close(self._settings.close_grace_s)
 
     def __enter__(self) -> Database:
         self.open()
@@ -393,7 +391,7 @@ class Database(Front):
         """In this thread, one at a time: more at once only hand the GIL around."""
         assert engine.inline is not None
         try:
-            with self._inline_lock:
+            with engine.inline_lock:
                 if engine.standing is not Standing.OPEN:
                     raise self._closed()
                 if not engine.observed:
@@ -419,7 +417,7 @@ class Database(Front):
             return profile
         self._check_params(sql, None)
         try:
-            with self._inline_lock:
+            with engine.inline_lock:
                 if (profile := self._profile_by_reader(engine, sql)) is not None:
                     return profile
         except errors.Error as exc:

@@ -322,9 +322,9 @@ class TransactionScope:
                 waiter: ThreadWaiter = ticket.waiter
                 if not waiter.wait(min(began + seconds, self._lease_ends(lease)) - monotonic()):
                     self._active()
-                    opened = self._nest.top.place if self._nest else "?"
+                    top = self._nest.top if self._nest is not None else None
                     raise messages.savepoint_in_the_way(
-                        sql=sql, waited_s=monotonic() - began, opened=opened, callers="thread"
+                        sql=sql, waited_s=monotonic() - began, opened=top and top.place, callers="thread"
                     )
             return found
         finally:

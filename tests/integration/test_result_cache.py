@@ -16,7 +16,7 @@ import pytest
 
 from millpond import Database, IntegrityError, Settings
 from millpond.engine.sqlite.connection import ONE
-from millpond.engine.sqlite.result_cache import ResultCache
+from millpond.engine.sqlite.result_cache import NONE, ResultCache
 
 from .outside import run
 
@@ -205,13 +205,126 @@ async def test_a_foreign_commit_just_after_our_own_is_not_overlooked(
     await kept(db, sql, 1)
     committed = cache(db).committed
 
-    def late(tables: set[str]) -> None:
+    def late(tables: set[str], *, wrote: bool) -> None:
         theirs(db, "after")
-        committed(tables)
+        committed(tables, wrote=wrote)
 
     monkeypatch.setattr(cache(db), "committed", late)
     await db.execute("INSERT INTO log(what) VALUES ('ours, and guilds are not touched')")
     assert (await db.fetch_all(sql, (1,)))[0].name == "after"
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_many", "write", "transaction", "returning"])
+async def test_a_trigger_of_another_process_is_not_overlooked(db: Database, way: str) -> None:
+    """The profile of the write was made before there was the trigger, so it does not know what it touches."""
+    await fill(db)
+    insert = "INSERT INTO log(what) VALUES (?)"
+    if way == "returning":
+        insert += " RETURNING id"
+    await db.execute(insert, ("before",))
+    path = db._location.path
+    trigger = "CREATE TRIGGER late AFTER INSERT ON log BEGIN UPDATE guild SET name = 'by trigger' WHERE id = 1; END"
+    assert run(f"import apsw; apsw.Connection({path!r}).execute({trigger!r})").returncode == 0
+    sql = "SELECT name FROM guild WHERE id = ?"
+    assert (await kept(db, sql, 1))[0].name == "g1"
+    match way:
+        case "execute":
+            await db.execute(insert, ("x",))
+        case "execute_many":
+            await db.execute_many(insert, [("x",)])
+        case "write":
+            await db.write(lambda tx: tx.execute(insert, ("x",)))
+        case "transaction":
+            async with db.transaction() as tx:
+                await tx.execute(insert, ("x",))
+        case _:
+            await db.fetch_all(insert, ("x",))
+    assert (await db.fetch_all(sql, (1,)))[0].name == "by trigger"
+
+
+async def test_after_a_change_of_the_schema_results_are_kept_again(db: Database) -> None:
+    await fill(db)
+    await db.execute("CREATE TABLE more(x)")
+    sql = "SELECT name FROM guild WHERE id = ?"
+    await kept(db, sql, 1)
+    hits = cache(db).hits
+    for _ in range(3):
+        await db.execute("INSERT INTO log(what) VALUES ('x')")
+        await db.fetch_all(sql, (1,))
+    assert cache(db).hits == hits + 3
+
+
+async def test_a_foreign_commit_beside_a_write_that_changed_nothing_is_not_taken_for_our_own(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(db)
+    sql = "SELECT name FROM guild WHERE id = ?"
+    nothing = "UPDATE log SET what = 'x' WHERE id = -1"
+    await db.execute(nothing)
+    await kept(db, sql, 1)
+    committed = cache(db).committed
+
+    def late(tables: set[str], *, wrote: bool) -> None:
+        theirs(db, "after")
+        committed(tables, wrote=wrote)
+
+    monkeypatch.setattr(cache(db), "committed", late)
+    await db.execute(nothing)
+    assert (await db.fetch_all(sql, (1,)))[0].name == "after"
+
+
+async def test_a_statement_that_is_gone_keeps_nothing_any_more(db: Database) -> None:
+    await fill(db)
+    sql = "SELECT name FROM guild WHERE id = ?"
+    await kept(db, sql, 1)
+    engine = db._engine
+    assert engine is not None
+    profile = engine.profiles.get(sql)
+    assert profile is not None
+    await db.fetch_one(sql, (2,))
+    pending = cache(db).pending(profile, ONE, (2,))
+    assert pending is not None
+    cache(db).forget(profile)
+    cache(db).keep(pending, ONE, (2,), None)
+    assert (len(cache(db).kept), cache(db).kept.bytes) == (0, 0)
+    assert cache(db).pending(profile, ONE, (2,)) is None
+
+
+async def test_long_parameters_count(db: Database) -> None:
+    await fill(db)
+    for i in range(30):
+        for _ in range(3):
+            await db.fetch_all("SELECT count(*) FROM guild WHERE name = ?", (f"{i}" * 100_000,))
+    assert cache(db).kept.bytes >= 100_000 * len(cache(db).kept)
+
+
+async def test_who_comes_late_after_closing_keeps_nothing(tmp_path: Path) -> None:
+    async with Database(tmp_path / "late.db") as db:
+        await db.execute("CREATE TABLE t(a)")
+        found, sql = cache(db), "SELECT count(*) FROM t"
+        await kept(db, sql)
+        engine = db._engine
+        assert engine is not None
+        profile = engine.profiles.get(sql)
+        assert profile is not None
+        await db.fetch_one(sql)
+        pending = found.pending(profile, ONE, None)
+        assert pending is not None
+    found.keep(pending, ONE, None, None)
+    assert found.look(profile, ONE, None) is NONE
+    assert found.pending(profile, ONE, None) is None
+
+
+async def test_a_temporary_view_is_the_writers(db: Database) -> None:
+    await fill(db)
+    await db.execute("CREATE TEMP VIEW big AS SELECT * FROM guild WHERE id > 3")
+    for _ in range(4):
+        assert await db.fetch_value("SELECT count(*) FROM big") == 2
+        assert [row.id for row in await db.fetch_all("SELECT id FROM big ORDER BY id")] == [4, 5]
+    await db.execute("CREATE TEMP VIEW log AS SELECT 7 AS what")
+    for _ in range(4):
+        assert await db.fetch_value("SELECT what FROM log") == 7
+        assert await db.fetch_value("SELECT count(*) FROM log") == 1
 
 
 async def test_a_result_that_was_read_before_a_write_is_not_kept_after_it(db: Database) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import millpond
-from millpond import Settings
+from millpond import Settings, errors
 from millpond.sync import Database
 
 from .outside import ask, lock_held
@@ -196,3 +196,72 @@ def test_in_memory_and_in_threads(tmp_path: Path) -> None:
         assert list(db.iterate("SELECT * FROM t")) == []
         db.backup(tmp_path / "copy.db")
     assert ask(tmp_path / "copy.db", "SELECT count(*) FROM t") == "[(0,)]"
+
+
+def test_a_thread_that_waits_behind_another_ones_statement_is_told_so(db: Database) -> None:
+    """Both waited for a savepoint, which has ended; the first of them runs for long."""
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    told: dict[str, BaseException] = {}
+
+    def ask(name: str, sql: str, timeout: float) -> threading.Thread:
+        def run() -> None:
+            try:
+                tx.fetch_value(sql, timeout=timeout)
+            except errors.Error as exc:
+                told[name] = exc
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def until_waiting(count: int) -> None:
+        assert tx._nest is not None
+        while len(tx._nest._waiting) < count:
+            threading.Event().wait(0.001)
+
+    with db.transaction() as tx:
+        with tx.savepoint():
+            first = ask("first", endless, 1.5)
+            until_waiting(1)
+            second = ask("second", "SELECT 1", 0.5)
+            until_waiting(2)
+        first.join(20)
+        second.join(20)
+    assert isinstance(told["second"], errors.DeadlineExceeded)
+    assert "another thread in the same transaction" in "".join(told["second"].__notes__)
+
+
+def test_closing_does_not_wait_for_a_reader_that_waits_for_it(tmp_path: Path) -> None:
+    """The function that the writer runs reads through the database while it is being closed."""
+    closing, inside = threading.Event(), threading.Event()
+    told: list[BaseException] = []
+    db = Database(tmp_path / "c.db", {"close_grace_s": 5.0})
+    db.open()
+    db.execute("CREATE TABLE t(a)")
+    for _ in range(5):
+        db.fetch_value("SELECT count(*) FROM t", cache=False)
+
+    def reads(tx: object) -> None:
+        inside.set()
+        assert closing.wait(10)
+        db.fetch_value("SELECT count(*) FROM t", cache=False)
+
+    def writes() -> None:
+        try:
+            db.write(reads)
+        except errors.Error as exc:
+            told.append(exc)
+
+    writer = threading.Thread(target=writes)
+    writer.start()
+    assert inside.wait(10)
+    closer = threading.Thread(target=db.close)
+    closer.start()
+    assert db._engine is not None
+    while db._engine.is_open:
+        threading.Event().wait(0.001)
+    closing.set()
+    closer.join(3)
+    assert not closer.is_alive()
+    writer.join(3)
+    assert isinstance(told[0], errors.DatabaseClosed)

@@ -24,13 +24,14 @@ class Stored:
     hits: counted by whoever looks. left_alone: so many misses are passed over before it is tried again.
     """
 
-    __slots__ = ("by_shape", "bytes", "fills", "generation", "hits", "left_alone", "tables")
+    __slots__ = ("by_shape", "bytes", "fills", "generation", "gone", "hits", "left_alone", "tables")
 
     def __init__(self, tables: frozenset[str], shapes: int) -> None:
         self.tables = tables
         self.by_shape: tuple[dict[Hashable, Any], ...] = tuple({} for _ in range(shapes))
         self.bytes = 0
         self.generation = 0
+        self.gone = False
         self.hits = 0
         self.fills = 0
         self.left_alone = 0
@@ -87,6 +88,7 @@ class KeptResults:
     def forget(self, stored: Stored) -> None:
         """The statement is gone, and its results with it."""
         self._clear(stored)
+        stored.gone = True
         for table in stored.tables:
             readers = self._readers.get(table)
             if readers is not None:
@@ -96,7 +98,7 @@ class KeptResults:
 
     def keep(self, stored: Stored, shape: int, key: Hashable, result: Any, size: int, token: Token) -> bool:
         """Keep a result whose token was taken before it was read. False: it is stale already, or too large."""
-        if token != self.token(stored.tables) or size > self._limit_bytes // 16:
+        if stored.gone or token != self.token(stored.tables) or size > self._limit_bytes // 16:
             return False
         results = stored.by_shape[shape]
         if key in results:

@@ -23,7 +23,7 @@ class Facts:
     """What SQLite says of a statement without running it.
 
     opcodes: name, p1, p2 of each VDBE instruction; sub-programs of triggers included.
-    on_writer: asked on a connection that writes, where temporary objects are.
+    on_writer: asked on a connection that writes, where temporary objects are; temporaries: their names.
     """
 
     sql: str
@@ -34,3 +34,4 @@ class Facts:
     columns: tuple[tuple[str, str | None], ...]
     cookie: int = 0
     on_writer: bool = False
+    temporaries: frozenset[str] = frozenset()

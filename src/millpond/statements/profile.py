@@ -111,6 +111,8 @@ def classify(facts: Facts) -> Profile:
     written = frozenset(_tables(actions, ("INSERT", "UPDATE", "DELETE")))
     top = [a for a in actions if a.trigger is None]
     temporary = any(op == "Transaction" and p1 == 1 and (p2 or facts.on_writer) for op, p1, p2 in facts.opcodes)
+    # A temporary view opens no temporary table; where no column of it is read it is named as the reason alone.
+    temporary = temporary or any({a.third, a.trigger} & facts.temporaries for a in actions)
     all_named = kind is Kind.WRITE and written and "VUpdate" not in opcodes
     return Profile(
         sql=facts.sql,

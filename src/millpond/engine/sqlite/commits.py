@@ -48,6 +48,7 @@ class Commits:
         """A transaction holds the write lock from now on."""
         self._wrote = False
         connection.touched.clear()
+        connection.look_again()
         if self._host.cache is not None:
             self._host.cache.begun()
 
@@ -69,7 +70,7 @@ class Commits:
                 return failed
         finally:
             if cache is not None:
-                cache.committed(connection.touched)
+                cache.committed(connection.touched, wrote=self._wrote)
         if self._wrote:
             self.unsynced = not full
         return None

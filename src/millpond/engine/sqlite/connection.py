@@ -17,7 +17,7 @@ from millpond.parameters import Adapters, Converters
 from millpond.rows import Row, row_type
 from millpond.settings import Settings
 from millpond.statements.pragmas import SETTLED, is_so_already
-from millpond.statements.profile import Profile
+from millpond.statements.profile import ANYTHING, Profile
 
 __all__ = ["ALL", "ONE", "RESULT", "VALUE", "Columns", "Connection", "ExecuteResult", "Parameters", "Setup", "Shape"]
 
@@ -156,7 +156,7 @@ class Connection:
             return self.change(profile, params)
         cursor = self._cursor
         if not profile.is_read:
-            self.touched |= profile.touches
+            self._touch(profile)
         try:
             cursor.execute(profile.sql, params)
             if not self.pinned and self.db.data_version() != self._data_version:
@@ -186,7 +186,7 @@ class Connection:
         """Run a statement to its end, without its rows."""
         cursor = self._cursor
         db = self.db
-        self.touched |= profile.touches
+        self._touch(profile)
         try:
             if profile.inserts and profile.last_write is None:
                 db.set_last_insert_rowid(0)
@@ -206,7 +206,7 @@ class Connection:
         db = self.db
         cursor = self._cursor
         changed = 0
-        self.touched |= profile.touches
+        self._touch(profile)
         try:
             if len(profile.tables_written) <= 1 and not profile.names:
                 before = db.total_changes()
@@ -220,6 +220,18 @@ class Connection:
             self._failed(profile, exc)
             raise
         return ExecuteResult(changed if profile.changes else -1, None)
+
+    def _touch(self, profile: Profile) -> None:
+        """Note what a write makes stale: everything, where its profile may know too little of triggers and keys."""
+        if profile.stale or profile.cookie != self.cookie:
+            self.touched.add(ANYTHING)
+        else:
+            self.touched |= profile.touches
+
+    def look_again(self) -> None:
+        """If anybody else has committed since the last look: did the schema change?"""
+        if self.db.data_version() != self._data_version:
+            self.look_at_schema()
 
     def whole(self, work: Callable[[], T]) -> T:
         """Do several statements' work, of which nothing is left when it fails, inside the transaction that there is."""

@@ -105,6 +105,7 @@ class Engine:
         self._forget: Callable[[], None] = lambda: None
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
+        self.inline_lock = threading.Lock()  # for callers that are threads: the inline reader is one's at a time
         self._given_up = threading.Event()
         self._conflict_seen: str | None = None
         self._corruption: str | None = None
@@ -198,7 +199,8 @@ class Engine:
             self.lanes.join(0.5)
         self.checkpointer.close(1.0)
         if self.inline is not None:
-            self.inline.close()
+            with self.inline_lock:
+                self.inline.close()
         self.writer.close(max(0.0, until - monotonic()))
         if not self.writer.join(max(0.0, until - monotonic()) + 0.5):
             connection = self.writer.connection
@@ -207,6 +209,8 @@ class Engine:
             if not self.writer.join(1.0):
                 log.error("the writer of %s did not end; its thread is left behind", self.name)
         if self.index is not None and not self.writer.is_alive:
+            if self.cache is not None:
+                self.cache.detach()
             self.index.close()
         self.emit(lambda: events.Closed(monotonic(), self.location.path, left))
         self.observers.close(min(1.0, grace_s + 0.1))

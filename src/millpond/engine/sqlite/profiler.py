@@ -137,7 +137,14 @@ class Profiler:
             columns=seen["columns"],
             cookie=cookie,
             on_writer=self._on_writer,
+            temporaries=self._temporaries(),
         )
+
+    def _temporaries(self) -> frozenset[str]:
+        """The names of temporary objects, which are the writer's alone."""
+        if not self._on_writer:
+            return frozenset()
+        return frozenset(str(row[0]) for row in self._db.execute("SELECT name FROM temp.sqlite_schema"))
 
     def _opcodes(self, sql: str) -> Iterator[tuple[str, int, int]]:
         """The instructions that it compiles to. Left open, the cursor would pin the commit that it sees."""

@@ -24,6 +24,7 @@ ENTRY_BYTES = 300
 """What an entry takes beside its rows: keys, a place in the queue."""
 
 Pending = tuple[Stored, Token]
+_NO_PAGE: Final = bytes(HEAD.stop)
 
 
 class ResultCache:
@@ -44,7 +45,7 @@ class ResultCache:
     """
 
     def __init__(self, index: WalIndex, limit_bytes: int) -> None:
-        self.page = index.page
+        self.page: Any = index.page
         self.kept = KeptResults(limit_bytes, len(Shape))
         self._lock = threading.Lock()
         self.head: bytes = self.page[HEAD]
@@ -83,6 +84,8 @@ class ResultCache:
         with self._lock:
             if self.page[HEAD] != self.head and not self._catch_up():
                 return None
+            if not profile.cacheable:
+                return None
             stored = profile.results  # another thread may have been here
             if stored is None:
                 stored = profile.results = self.kept.stored(profile.tables_read)
@@ -90,7 +93,7 @@ class ResultCache:
 
     def keep(self, pending: Pending, shape: Shape, params: Any, result: Any) -> None:
         """After the read: keep its result if nobody has written to its tables meanwhile."""
-        size = _size(shape, result)
+        size = _size(shape, params, result)
         if size is None:
             return
         stored, token = pending
@@ -109,21 +112,25 @@ class ResultCache:
         """From now on the head may change by our own doing."""
         self._committing = True
 
-    def committed(self, tables: set[str]) -> None:
-        """Our commit has ended, well or not. tables: all that it may have written to, ANYTHING among them."""
+    def committed(self, tables: set[str], *, wrote: bool) -> None:
+        """Our commit has ended, well or not. tables: all that it may have written to, ANYTHING among them.
+
+        wrote: it changed the file; otherwise whatever changed the head was somebody else.
+        """
         with self._lock:
             self._committing = False
             head = self.page[HEAD]
             if head == self._before and head == self.head:
                 return  # nothing was written
-            if ANYTHING in tables or self.head != self._before or not _is_next(self._before, head):
+            if not wrote or ANYTHING in tables or self.head != self._before or not _is_next(self._before, head):
                 self._move(head)
             else:
                 self.kept.touch(tables)
                 self.head = head
 
     def forget(self, profile: Profile) -> None:
-        """The profile is replaced or dropped."""
+        """The profile is replaced or dropped: whoever still has it keeps nothing of it any more."""
+        profile.cacheable = False
         if profile.results is not None:
             with self._lock:
                 stored, profile.results = profile.results, None
@@ -140,6 +147,13 @@ class ResultCache:
             self._off = True
             self.head = b""
             self.kept.drop_all()
+
+    def detach(self) -> None:
+        """The index is about to be closed: whoever is late finds nothing, and keeps nothing."""
+        with self._lock:
+            self._off = True
+            self.head = b""
+            self.page = _NO_PAGE
 
     def poison(self) -> None:
         """In a child process: nothing that is kept may be given out. Without the lock: its holder was not forked."""
@@ -171,11 +185,12 @@ def _changes(head: bytes) -> int:
     return int.from_bytes(head[CHANGES], sys.byteorder)
 
 
-def _size(shape: Shape, result: Any) -> int | None:
-    """About how many bytes a result takes; None for one that is too long to be kept."""
+def _size(shape: Shape, params: Any, result: Any) -> int | None:
+    """About how many bytes a result takes, its key included; None for one that is too long to be kept."""
+    key = ENTRY_BYTES + (0 if params is None else getsizeof(params) + sum(map(getsizeof, params)))
     if shape is VALUE:
-        return ENTRY_BYTES + getsizeof(result)
+        return key + getsizeof(result)
     rows: Any = result if shape is ALL else () if result is None else (result,)
     if len(rows) > MOST_ROWS:
         return None
-    return ENTRY_BYTES + getsizeof(rows) + sum(getsizeof(row) + sum(map(getsizeof, row)) for row in rows)
+    return key + getsizeof(rows) + sum(getsizeof(row) + sum(map(getsizeof, row)) for row in rows)

@@ -436,9 +436,7 @@ class Writer:
                 )
             )
         replies += [(call, call.result, None) for call in done]
-        if self._schema_touched:
-            self._schema_touched = False
-            self._host.schema_changed()
+        self._tell_schema()
         with self._lock:
             self._queue.finished(jobs)
             self._turn_batch = None
@@ -564,6 +562,7 @@ class Writer:
             self._broken(error)
             translated = self._host.translate(error, done[0].sql, applied="unknown" if unsure else "no")
             replies.append((done[0], None, translated))
+            self._tell_schema()
             with self._lock:
                 self._queue.finished(list(done))
             self._port.settle(replies)
@@ -572,6 +571,7 @@ class Writer:
 
     def _lost(self, cause: BaseException | None, survivors: list[Any], replies: list[Reply]) -> None:
         """The transaction is gone: the innocent run again, each by itself; leases that had ended cannot."""
+        self._tell_schema()
         self._gate.leave()
         self._broken(cause)
         again: list[WriteCall] = []
@@ -686,6 +686,14 @@ class Writer:
     def _phase(self, phase: Phase) -> None:
         self.phase = phase
         self.since = monotonic()
+
+    def _tell_schema(self) -> None:
+        """A transaction that changed the schema has ended, well or not: what was learnt inside may be wrong now."""
+        if self._schema_touched:
+            self._schema_touched = False
+            if self.connection is not None:
+                self.connection.look_at_schema()
+            self._host.schema_changed()
 
     def schema_touched(self) -> None:
         """In the thread: a statement of this batch changes the schema."""
