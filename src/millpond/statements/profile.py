@@ -112,7 +112,7 @@ def classify(facts: Facts) -> Profile:
     top = [a for a in actions if a.trigger is None]
     temporary = any(op == "Transaction" and p1 == 1 and (p2 or facts.on_writer) for op, p1, p2 in facts.opcodes)
     # A temporary view opens no temporary table; where no column of it is read it is named as the reason alone.
-    temporary = temporary or any({a.third, a.trigger} & facts.temporaries for a in actions)
+    temporary = temporary or any(a.database == "temp" or a.trigger in facts.temporaries for a in actions)
     all_named = kind is Kind.WRITE and written and "VUpdate" not in opcodes
     return Profile(
         sql=facts.sql,
