@@ -35,7 +35,8 @@ NAMES = {
     "asqlite": "asqlite", "sqlalchemy": "SQLAlchemy", "millpond": "**Millpond**", "millpond-sync": "Millpond, threads",
 }  # fmt: skip
 SCENARIOS = (
-    ("reads", "read", "point reads", "單筆讀取"),
+    ("reads", "read", "point reads, nothing kept", "單筆讀取，不留結果"),
+    ("reads", "repeat", "repeated reads (Zipf), 1 % writes", "重複讀取（Zipf），寫入 1 %"),
     ("writes", "write FULL", "`write(fn)`, two statements", "`write(fn)`，兩個陳述式"),
     ("writes", "transaction FULL", "transactions, two statements", "交易，兩個陳述式"),
     ("mixed", "mixed FULL", "70 % reads, 25 % writes, 5 % scans", "讀取 70 %、寫入 25 %、掃描 5 %"),
