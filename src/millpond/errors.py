@@ -44,8 +44,8 @@ class Error(Exception):
     retryable: the same call may succeed later. applied: whether a write is in the file; None for reads.
     """
 
-    code = "error"
-    retryable = False
+    code: str = "error"
+    retryable: bool = False
 
     def __init__(
         self,
