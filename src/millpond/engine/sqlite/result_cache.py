@@ -137,10 +137,6 @@ class ResultCache:
                 if stored is not None:
                     self.kept.forget(stored)
 
-    def drop_all(self) -> None:
-        with self._lock:
-            self._move(self.page[HEAD])
-
     def switch_off(self) -> None:
         """For good: another database is attached, or connections differ in what they are told."""
         with self._lock:
