@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
-from millpond import Database, Settings
+from millpond import Database, Settings, errors
 from millpond.engine.sqlite.checkpointer import Checkpointer
 
 from .outside import ask
@@ -85,5 +86,24 @@ async def test_a_checkpoint_that_fails_harms_nobody_and_is_made_later(
         patch.setattr(engine, "open_checkpointer", fail)
         wrote = await write(db, lambda: "checkpoint failed, the log stays as it is: disk I/O error" in caplog.text)
         assert checkpointer(db).checkpoints == 0
+    wrote += await write(db, lambda: checkpointer(db).finishes >= 1)
+    assert await db.fetch_value("SELECT count(*) FROM t") == wrote
+
+
+async def test_files_that_could_not_be_verified_once_do_not_end_checkpoints_for_good(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = db._engine
+    assert engine is not None
+    real, refused = engine.verify_files, threading.Event()
+
+    def verify() -> errors.Error | None:
+        if threading.current_thread().name == "millpond-checkpoint" and not refused.is_set():
+            refused.set()
+            return errors.StorageError("not to be seen just now")
+        return real()
+
+    monkeypatch.setattr(engine, "verify_files", verify)
+    wrote = await write(db, refused.is_set)
     wrote += await write(db, lambda: checkpointer(db).finishes >= 1)
     assert await db.fetch_value("SELECT count(*) FROM t") == wrote

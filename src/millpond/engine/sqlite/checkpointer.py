@@ -103,6 +103,7 @@ class Checkpointer:
                 break
             try:
                 if self._host.verify_files() is not None:
+                    self._put_off()
                     continue
                 if connection is None:
                     connection = self._host.open_checkpointer()
@@ -127,9 +128,13 @@ class Checkpointer:
                     self.is_due = True
                     self._call_writer()
 
-    def _failed(self, exc: Exception) -> None:
+    def _put_off(self) -> None:
+        """It cannot be done now: again when the logs have grown."""
         with self._lock:
             for plan in self._plans.values():
                 plan.ended()
+
+    def _failed(self, exc: Exception) -> None:
+        self._put_off()
         if not isinstance(exc, apsw.BusyError):  # busy: another process checkpoints; that serves as well
             log.warning("checkpoint failed, the log stays as it is: %s", exc)
