@@ -10,7 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
 from millpond import errors, messages
-from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
+from millpond.block_reads import BlockReads
+from millpond.engine.sqlite.connection import RESULT, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import ACTIVE, Grant, Lease, LeaseState
 from millpond.front import NO_LIMIT_S, PLAIN, gathered, holding, inside
 from millpond.guesses import with_guesses
@@ -37,7 +38,7 @@ LEASE_GRACE_S = 0.1
 
 
 @with_guesses("a transaction", awaits=True, handle="tx")
-class TransactionScope:
+class TransactionScope(BlockReads):
     """An interactive write transaction: `async with db.transaction() as tx:`.
 
     Its methods are the database's. What it writes is seen by others only after the block; an exception in
@@ -45,6 +46,7 @@ class TransactionScope:
     While a savepoint is open, tasks that were not started inside it wait for its end.
     """
 
+    _db: Database
     _lease: Lease | None = None
     _grant: Grant | None = None
     _savepoints = 0
@@ -182,64 +184,6 @@ class TransactionScope:
             connection.whole(lambda: engine.script_on(connection, sql, "tx"))
 
         await self._do(sql, script, timeout, in_thread=True)
-
-    @overload
-    async def fetch_all(
-        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
-    ) -> list[Row]: ...
-    @overload
-    async def fetch_all(
-        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
-    ) -> list[T]: ...
-    async def fetch_all(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """All rows."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
-        found = await self._run(sql, params, ALL, timeout)
-        return self._db._shaped(found, into) if into is not None or self._db._row_factory is not None else found
-
-    @overload
-    async def fetch_one(
-        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
-    ) -> Row | None: ...
-    @overload
-    async def fetch_one(
-        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
-    ) -> T | None: ...
-    async def fetch_one(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """The first row, or None."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
-        found = await self._run(sql, params, ONE, timeout)
-        if found is None or (into is None and self._db._row_factory is None):
-            return found
-        return self._db._shaped([found], into)[0]
-
-    async def fetch_value(
-        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
-    ) -> Any:
-        """The first column of the first row, or None."""
-        if extra or timeout is not None or priority is not None:
-            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
-        return await self._run(sql, params, VALUE, timeout)
-
-    fetch_val = fetch_value
 
     @overload
     def iterate(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
 from millpond import errors
-from millpond.engine.sqlite.connection import ALL, ONE, VALUE, Connection, Shape
+from millpond.block_reads import BlockReads
+from millpond.engine.sqlite.connection import ALL, Connection, Shape
 from millpond.engine.sqlite.timed import read_in_time
 from millpond.guesses import with_guesses
 from millpond.rows import Row
@@ -119,7 +120,7 @@ class SnapshotReader:
 
 
 @with_guesses("a snapshot", awaits=True, handle="snap")
-class Snapshot(SnapshotReader):
+class Snapshot(SnapshotReader, BlockReads):
     """Reads of one commit: `async with db.snapshot() as snap:`. Writes go on beside it, unseen.
 
     It keeps a reader, and the log from being emptied, for as long as it lasts. A database in memory is
@@ -154,61 +155,6 @@ class Snapshot(SnapshotReader):
         self._give_back()
 
     @overload
-    async def fetch_all(
-        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
-    ) -> list[Row]: ...
-    @overload
-    async def fetch_all(
-        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
-    ) -> list[T]: ...
-    async def fetch_all(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """All rows."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
-        return self._db._shaped(await self._query(sql, params, ALL, timeout), into)
-
-    @overload
-    async def fetch_one(
-        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
-    ) -> Row | None: ...
-    @overload
-    async def fetch_one(
-        self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...
-    ) -> T | None: ...
-    async def fetch_one(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """The first row, or None."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
-        found = await self._query(sql, params, ONE, timeout)
-        return None if found is None else self._db._shaped([found], into)[0]
-
-    async def fetch_value(
-        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
-    ) -> Any:
-        """The first column of the first row, or None."""
-        if extra or timeout is not None or priority is not None:
-            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
-        return await self._query(sql, params, VALUE, timeout)
-
-    fetch_val = fetch_value
-
-    @overload
     def iterate(
         self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
     ) -> RowStream[Row]: ...
@@ -233,7 +179,7 @@ class Snapshot(SnapshotReader):
         seconds = timeout if timeout is not None else self._timeout
         return RowStream(db, sql, params, into, seconds, self._priority, self._place, self)
 
-    async def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
+    async def _run(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
         db = self._db
         db._check_params(sql, params)
         profile = self._readable(await db._profile(sql))

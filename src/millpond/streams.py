@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from millpond.database import Database
     from millpond.engine.sqlite.engine import Engine
     from millpond.engine.sqlite.lanes import Session
-    from millpond.snapshots import Snapshot, SnapshotReader
+    from millpond.snapshots import SnapshotReader
 
-__all__ = ["RowStream", "Slices", "drop", "snapshot_over", "warn_forgotten"]
+__all__ = ["RowStream", "Slices", "Stream", "snapshot_over", "warn_forgotten"]
 
 R = TypeVar("R")
 
@@ -112,23 +112,19 @@ class Slices:
             session.give_back(close)
 
 
-class RowStream(Generic[R]):
-    """Rows one after another: `async for row in db.iterate(sql):`. One slice is kept at a time.
-
-    Its reader is freed at the end, when the loop is left, at `aclose()`, and when it is collected: with a warning
-    if it was kept, without being read from, for longer than `leak_warning_s`. A loop that is left early is no leak.
-    """
+class Stream(Generic[R]):
+    """What the streams of both facades hold. place: the line that asked for it."""
 
     def __init__(
         self,
-        db: Database,
+        db: Any,
         sql: str,
         params: Any,
         into: Any,
         timeout: float | None,
         priority: Priority,
         place: str,
-        snapshot: Snapshot | None = None,
+        snapshot: SnapshotReader | None = None,
     ) -> None:
         self._db = db
         self._slices = Slices(sql, params, snapshot)
@@ -137,6 +133,19 @@ class RowStream(Generic[R]):
         self._timeout_s = db._seconds(timeout)
         self._priority = priority
         self._rows: Iterator[Any] = iter(())
+
+    def __del__(self) -> None:
+        drop(self._db, self._slices, self._place)
+
+
+class RowStream(Stream[R]):
+    """Rows one after another: `async for row in db.iterate(sql):`. One slice is kept at a time.
+
+    Its reader is freed at the end, when the loop is left, at `aclose()`, and when it is collected: with a warning
+    if it was kept, without being read from, for longer than `leak_warning_s`. A loop that is left early is no leak.
+    """
+
+    _db: Database
 
     def __aiter__(self) -> RowStream[R]:
         return self
@@ -158,9 +167,6 @@ class RowStream(Generic[R]):
         """Free the reader. The loop ends at once, whatever was read ahead."""
         self._rows = iter(())
         self._slices.give_back()
-
-    def __del__(self) -> None:
-        drop(self._db, self._slices, self._place)
 
     async def _more(self) -> list[Any]:
         db, slices = self._db, self._slices

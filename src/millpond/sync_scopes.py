@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
 from millpond import errors, messages
+from millpond.block_reads import ThreadBlockReads
 from millpond.callers.threads import Bound, ThreadWaiter
-from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
+from millpond.engine.sqlite.connection import ALL, RESULT, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.inline import MISS
 from millpond.front import LATE_GRACE_S, PLAIN, gathered, holding, inside
@@ -24,7 +25,7 @@ from millpond.scheduling.nest import Nest, Ticket
 from millpond.scopes import LEASE_GRACE_S, over_already
 from millpond.snapshots import SnapshotReader, begin_reading, end_reading
 from millpond.statements.profile import Kind, Profile
-from millpond.streams import Slices, drop, warn_forgotten
+from millpond.streams import Stream, warn_forgotten
 
 if TYPE_CHECKING:
     from millpond.engine.sqlite.engine import Engine
@@ -37,8 +38,10 @@ T = TypeVar("T")
 
 
 @with_guesses("a transaction", awaits=False, handle="tx")
-class TransactionScope:
+class TransactionScope(ThreadBlockReads):
     """An interactive write transaction: `with db.transaction() as tx:`. Its statements run in the calling thread."""
+
+    _db: Database
 
     def __init__(
         self, db: Database, timeout: float | None, priority: Priority, durability: Any, code: Any, line: int
@@ -141,55 +144,6 @@ class TransactionScope:
             connection.whole(lambda: engine.script_on(connection, sql, "tx"))
 
         self._do(sql, script, timeout)
-
-    @overload
-    def fetch_all(self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...) -> list[Row]: ...
-    @overload
-    def fetch_all(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> list[T]: ...
-    def fetch_all(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """All rows."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
-        return self._db._shaped(self._run(sql, params, ALL, timeout), into)
-
-    @overload
-    def fetch_one(
-        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
-    ) -> Row | None: ...
-    @overload
-    def fetch_one(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> T | None: ...
-    def fetch_one(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """The first row, or None."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
-        found = self._run(sql, params, ONE, timeout)
-        return None if found is None else self._db._shaped([found], into)[0]
-
-    def fetch_value(
-        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
-    ) -> Any:
-        """The first column of the first row, or None."""
-        if extra or timeout is not None or priority is not None:
-            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
-        return self._run(sql, params, VALUE, timeout)
-
-    fetch_val = fetch_value
 
     @overload
     def iterate(
@@ -417,7 +371,7 @@ class Savepoint:
 
 
 @with_guesses("a snapshot", awaits=False, handle="snap")
-class Snapshot(SnapshotReader):
+class Snapshot(SnapshotReader, ThreadBlockReads):
     """Reads of one commit: `with db.snapshot() as snap:`."""
 
     _db: Database
@@ -444,55 +398,6 @@ class Snapshot(SnapshotReader):
         self._give_back()
 
     @overload
-    def fetch_all(self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...) -> list[Row]: ...
-    @overload
-    def fetch_all(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> list[T]: ...
-    def fetch_all(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """All rows."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_all", priority)
-        return self._db._shaped(self._query(sql, params, ALL, timeout), into)
-
-    @overload
-    def fetch_one(
-        self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
-    ) -> Row | None: ...
-    @overload
-    def fetch_one(self, sql: str, params: Any = ..., *, into: type[T], timeout: float | None = ...) -> T | None: ...
-    def fetch_one(
-        self,
-        sql: str,
-        params: Any = None,
-        *extra: Never,
-        into: Any = None,
-        timeout: float | None = None,
-        priority: None = None,
-    ) -> Any:
-        """The first row, or None."""
-        if extra or into is not None or timeout is not None or priority is not None:
-            self._db._given(sql, into, timeout, extra, "fetch_one", priority)
-        found = self._query(sql, params, ONE, timeout)
-        return None if found is None else self._db._shaped([found], into)[0]
-
-    def fetch_value(
-        self, sql: str, params: Any = None, *extra: Never, timeout: float | None = None, priority: None = None
-    ) -> Any:
-        """The first column of the first row, or None."""
-        if extra or timeout is not None or priority is not None:
-            self._db._given(sql, None, timeout, extra, "fetch_value", priority)
-        return self._query(sql, params, VALUE, timeout)
-
-    fetch_val = fetch_value
-
-    @overload
     def iterate(
         self, sql: str, params: Any = ..., *, into: None = ..., timeout: float | None = ...
     ) -> RowStream[Row]: ...
@@ -517,7 +422,7 @@ class Snapshot(SnapshotReader):
         seconds = timeout if timeout is not None else self._timeout
         return RowStream(db, sql, params, into, seconds, self._priority, self._place, self)
 
-    def _query(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
+    def _run(self, sql: str, params: Any, shape: Shape, timeout: float | None) -> Any:
         db = self._db
         db._check_params(sql, params)
         profile = self._readable(db._profile(sql))
@@ -527,27 +432,10 @@ class Snapshot(SnapshotReader):
         return db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
 
 
-class RowStream(Generic[R]):
+class RowStream(Stream[R]):
     """Rows one after another: `for row in db.iterate(sql):`. One slice is kept at a time."""
 
-    def __init__(
-        self,
-        db: Database,
-        sql: str,
-        params: Any,
-        into: Any,
-        timeout: float | None,
-        priority: Priority,
-        place: str,
-        snapshot: Snapshot | None = None,
-    ) -> None:
-        self._db = db
-        self._slices = Slices(sql, params, snapshot)
-        self._place = place
-        self._into = into
-        self._timeout_s = db._seconds(timeout)
-        self._priority = priority
-        self._rows: Iterator[Any] = iter(())
+    _db: Database
 
     def __iter__(self) -> RowStream[R]:
         return self
@@ -569,9 +457,6 @@ class RowStream(Generic[R]):
         """Free the reader. The loop ends at once, whatever was read ahead."""
         self._rows = iter(())
         self._slices.give_back()
-
-    def __del__(self) -> None:
-        drop(self._db, self._slices, self._place)
 
     def _more(self) -> list[Any]:
         db, slices = self._db, self._slices

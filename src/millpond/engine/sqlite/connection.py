@@ -302,8 +302,7 @@ class Connection:
 
     def begun(self, cursor: apsw.Cursor, profile: Profile) -> Profile | Columns:
         """What the rows are of a statement that `cursor` has just begun."""
-        if self.db.data_version() != self._data_version:
-            self.look_at_schema()
+        self.look_again()
         return self.columns_of(cursor, profile)
 
     def columns_of(self, cursor: apsw.Cursor, profile: Profile) -> Profile | Columns:
