@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors, messages
+from millpond.callers.spells import Spells
 from millpond.callers.threads import ThreadPort, ThreadWaiter
-from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall
+from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall, WriterOnly
 from millpond.engine.sqlite.calls import Transaction as FunctionTransaction
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.copying import Copy
@@ -50,6 +51,9 @@ __all__ = ["Database", "RowStream", "Savepoint", "Snapshot", "TransactionScope"]
 T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any] | None
 
+APART_S = 0.001
+"""Reads further apart do not share a transaction: threads have no turns whose end would end it."""
+
 
 @with_guesses("Database", awaits=False)
 class Database(Front):
@@ -77,6 +81,7 @@ class Database(Front):
         if self._engine is not None and self._engine.standing is Standing.OPEN:
             raise errors.ProgrammingError(f"{self._location.name} is open already (opened at {self._opened_at})")
         self._port = ThreadPort()
+        self._spells = Spells()
         engine = assembly.build(self._location, self._settings, self._port, self._observers)
         engine.open()
         self._engine = engine
@@ -363,6 +368,9 @@ class Database(Front):
         """Queue a job for the writer; not from within a function that the writer runs, which would wait for itself."""
         if threading.get_ident() == engine.writer.thread_id:
             raise messages.would_wait_in_write(method)
+        if isinstance(call, WriterOnly) and engine.inline is not None:
+            with engine.inline_lock:
+                engine.inline.let_go()  # a checkpoint, say, would wait for the transaction that is kept
         super()._submit(engine, call, method)
 
     def _fetch(
@@ -389,17 +397,18 @@ class Database(Front):
 
     def _inline(self, engine: Engine, profile: Profile, params: Any, shape: Shape) -> Any:
         """In this thread, one at a time: more at once only hand the GIL around."""
-        assert engine.inline is not None
+        reader, spells, me = engine.inline, self._spells, threading.get_ident()
+        assert reader is not None
+        began = spells.enter(me, perf_counter())
         try:
             with engine.inline_lock:
-                if engine.standing is not Standing.OPEN:
+                if not engine.is_open:
                     raise self._closed()
-                if not engine.observed:
-                    return engine.inline.run(profile, params, shape, perf_counter())
-                began = perf_counter()
-                found = engine.inline.run(profile, params, shape, began)
-                if found is not MISS:
-                    engine.finished_inline(profile.sql, engine.inline.ended - began, found, None)
+                if began - reader.ended > APART_S:
+                    reader.let_go()
+                found = reader.run(profile, params, shape, began)
+                if engine.observed and found is not MISS:
+                    engine.finished_inline(profile.sql, reader.ended - began, found, None)
                 return found
         except errors.Error:
             raise
@@ -409,6 +418,8 @@ class Database(Front):
             if engine.observed:
                 engine.finished_inline(profile.sql, 0.0, None, error)
             raise error from exc
+        finally:
+            spells.leave(me, perf_counter())
 
     def _profile(self, sql: str) -> Profile:
         engine = self._check_open()

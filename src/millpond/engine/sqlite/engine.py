@@ -23,6 +23,7 @@ from millpond.engine.sqlite.connection import Connection, Setup
 from millpond.engine.sqlite.descriptors import other_library_has_open
 from millpond.engine.sqlite.files import FileFacts, gather
 from millpond.engine.sqlite.grant import Lease, Operation
+from millpond.engine.sqlite.idle_reads import IdleReads
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.lock_watch import LockWatch
@@ -106,6 +107,7 @@ class Engine:
         self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
         self._schema_lock = threading.Lock()
         self.inline_lock = threading.Lock()  # for callers that are threads: the inline reader is one's at a time
+        self._idle_reads: IdleReads | None = None
         self._given_up = threading.Event()
         self._conflict_seen: str | None = None
         self._corruption: str | None = None
@@ -145,7 +147,10 @@ class Engine:
                 if self.index is not None and self.settings.cache_bytes and not self.settings.converters:
                     self.cache = ResultCache(self.index, self.settings.cache_bytes)
                     self.cache.observed = self.finished_inline if self.observed else None
-                self.inline = InlineReader(self.setup, self.open_known_reader, self.index, hold=self.port.has_turns)
+                self.inline = InlineReader(self.setup, self.open_known_reader, self.index)
+                if not self.port.has_turns:
+                    self._idle_reads = IdleReads(self.inline, self.inline_lock)
+                    self.inline.kept = self._idle_reads.kept
                 self.lanes = Lanes(self)
                 self.lanes.start()
         except BaseException as exc:
@@ -201,6 +206,8 @@ class Engine:
         if self.inline is not None:
             with self.inline_lock:
                 self.inline.close()
+                if self._idle_reads is not None:
+                    self._idle_reads.close()
         self.writer.close(max(0.0, until - monotonic()))
         if not self.writer.join(max(0.0, until - monotonic()) + 0.5):
             connection = self.writer.connection

@@ -27,6 +27,8 @@ MISS: Final = object()
 class InlineReader:
     """A read-only connection of the caller's own thread, guarded so that it cannot stall it.
 
+    kept: called when a transaction is kept from then on; where callers have no turns, somebody must end it.
+
     VM steps beyond the budget interrupt a read; a lock is not waited for; a slow run demotes the
     statement. In each case the caller is told MISS, and takes a lane.
 
@@ -36,16 +38,14 @@ class InlineReader:
         plain --third read, index known and unchanged by it--> held --index changed, `let_go`--> plain
     """
 
-    def __init__(
-        self, setup: Setup, open_connection: Callable[[], Connection], index: WalIndex | None = None, *, hold: bool
-    ) -> None:
-        """hold: there are turns whose end calls `let_go`, so transactions may be kept until then."""
+    def __init__(self, setup: Setup, open_connection: Callable[[], Connection], index: WalIndex | None = None) -> None:
         self._open = open_connection
         self._setup = setup
-        self._page: Any = index.page if index is not None and hold else None
+        self._page: Any = index.page if index is not None else None
         self._steps = max(1, setup.settings.step_budget // 2)
         self._ticks = QUIET
         self.connection = self._connect()
+        self.kept: Callable[[], None] | None = None
         self.reads = 0
         self.ended = 0.0
         self._plain = 0
@@ -120,6 +120,8 @@ class InlineReader:
         head = self._head
         if head is not None and self._page[HEAD] == head and WalIndex.whole(head):
             connection.pinned = True
+            if self.kept is not None:
+                self.kept()
         else:
             self.let_go()
 
