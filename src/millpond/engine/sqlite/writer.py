@@ -20,9 +20,11 @@ from millpond.engine.sqlite.gate import LONG_WAIT_S, Gate
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.job_errors import error_of, lost_with
 from millpond.engine.sqlite.lease_watch import LeaseWatch
+from millpond.engine.sqlite.outside import run_outside
 from millpond.engine.sqlite.turn_batch import TurnBatch
 from millpond.engine.sqlite.writer_host import Phase, WriterHost
 from millpond.ports import Reply
+from millpond.scheduling.company import Company
 from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteJob, WriteQueue
 from millpond.statements.profile import Kind
 
@@ -52,6 +54,8 @@ class Writer:
         self._claims = threading.Lock()
         self._watch = LeaseWatch(host, self._queue.__len__)
         self._kicked = False
+        self._company = Company()
+        self._wanted = 0
         self._closing = False
         self._parked = False
         self._awake = True
@@ -117,6 +121,8 @@ class Writer:
             self._parked = False
             if self._turn_batch is not None:
                 self._turn_batch.room = 0  # nobody overtakes what waits
+            if len(self._queue) < self._wanted:
+                return refused
         if refused is None and not self._kicked:
             self._kicked = True
             self._port.soon(self._kick)
@@ -223,9 +229,8 @@ class Writer:
             if not (self._parked and self._awake) or self._closing or connection is None:
                 return None
             grant = self._grant_of(connection, [], together=True, is_open=True)
-            settings = self._host.settings
-            budget_s = settings.batch_budget_ms / 1000
-            batch = TurnBatch(grant, full=full, begun=now, room=settings.batch_jobs, budget_s=budget_s)
+            queue = self._queue
+            batch = TurnBatch(grant, full=full, begun=now, room=queue.batch_jobs, budget_s=queue.budget_s)
             grant.lock.acquire()  # the thread may be tired of waiting before there is a transaction to take back
             self._parked = False
             self._turn_batch = batch
@@ -330,6 +335,8 @@ class Writer:
         if problem is not None:
             self._fail_all(problem)
             return
+        if not self._port.has_turns:
+            self._gather()
         with self._lock:
             outside = self._queue.next_is_outside
             full = self._queue.wants_full
@@ -355,6 +362,16 @@ class Writer:
             return
         self.gate_s += begun - started
         self._run_batch(batch, full, started, begun)
+
+    def _gather(self) -> None:
+        """Threads that were answered together come back one after another: wait for them, if that pays."""
+        self._bell.wait(0)
+        with self._lock:
+            missing = 0 if self._closing else self._company.missing(len(self._queue))
+            self._wanted = len(self._queue) + missing
+        if missing:
+            self._bell.wait(self._company.wait_s)
+        self._wanted = 0
 
     def _begin(self, started: float) -> bool:
         """Wait for the write lock. False: nobody waits for it any more."""
@@ -430,6 +447,7 @@ class Writer:
         if done:
             self.batches += 1
             self.writes += len(done)
+            self._company.committed(len(done), committed - worked)
             self._host.emit(
                 lambda: events.BatchCommitted(
                     committed, len(done), full, begun - started, worked - begun, committed - worked
@@ -486,8 +504,7 @@ class Writer:
                 try:
                     call.result = call.run(connection)
                 finally:
-                    with self._lock:
-                        self._running = None
+                    self._running_is(None)
             if not db.in_transaction:
                 raise messages.transaction_lost(cause_sql=None if isinstance(call, FunctionWrite) else call.sql)
             if connection.deferred_violations():
@@ -598,24 +615,7 @@ class Writer:
         self._in_hand = calls
         for call in calls:
             self._alone = call if len(batch.jobs) == 1 else None
-            call.started = monotonic()
-            while True:
-                try:
-                    self._running = call
-                    try:
-                        result = call.run(self.connection)
-                    finally:
-                        with self._lock:
-                            self._running = None
-                    replies.append((call, result, None))
-                except (apsw.BusyError, apsw.LockedError) as exc:
-                    late = call.deadline is not None and monotonic() >= call.deadline
-                    if not (call.stop or late or self._out_of_time()):
-                        continue
-                    replies.append((call, None, self._host.translate(exc, call.sql)))
-                except BaseException as exc:
-                    replies.append((call, None, error_of(self._host, call, exc)))
-                break
+            replies.append(run_outside(self._host, call, self.connection, self._running_is, self._out_of_time))
         self._alone = None
         with self._lock:
             self._queue.finished(batch.jobs)
@@ -624,15 +624,15 @@ class Writer:
             self._host.schema_changed()
         self._port.settle(replies)
 
+    def _running_is(self, call: WriteCall | None) -> None:
+        """From now on this is what `interrupt` may strike."""
+        with self._lock:
+            self._running = call
+
     def _expire(self, batch: Batch) -> None:
-        if batch.expired:
-            self._port.settle(
-                [
-                    (call, None, self._host.late(call, call.timeout_s, running=False))
-                    for call in batch.expired
-                    if isinstance(call, WriteCall)
-                ]
-            )
+        late = [call for call in batch.expired if isinstance(call, WriteCall)]
+        if late:
+            self._port.settle([(call, None, self._host.late(call, call.timeout_s, running=False)) for call in late])
 
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
