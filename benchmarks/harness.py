@@ -212,6 +212,7 @@ def median(runs: list[Row]) -> Row:
     middle.unfinished = sum(row.unfinished for row in runs)
     middle.rates = [row.ops_per_s for row in runs]
     middle.p99s = sorted(row.p99_ms for row in runs)
+    middle.first_ms = sorted(row.first_ms for row in runs)[(len(runs) - 1) // 2]
     lates = sorted(row.late_p99_ms for row in runs if row.late_p99_ms is not None)
     middle.late_p99_ms = lates[len(lates) // 2] if lates else None
     middle.spread = (middle.rates[-1] - middle.rates[0]) / middle.ops_per_s if middle.ops_per_s else 0.0

@@ -8,17 +8,15 @@ from benchmarks.harness import UNGROUPED, Question, Scenario, answer
 QUESTION = Question(
     "reads",
     [
-        Scenario(
-            "read", workers=1, rounds=2, systems=("sqlite3", "aiosqlite", "sqlalchemy", "millpond", "millpond-sync")
-        ),
         Scenario("read"),
-        Scenario("read", workers=100, rounds=2, systems=("sqlite3", "aiosqlite", "millpond", "millpond-sync")),
-        Scenario("read", workers=1_000, rounds=2, systems=("sqlite3", "aiosqlite", "millpond", "millpond-sync")),
-        Scenario("read", workers=10_000, rounds=1, systems=("aiosqlite",)),
-        Scenario("read", workers=10_000, systems=("millpond",)),
         Scenario("repeat"),
+        *(Scenario(name, workers=10_000, systems=("millpond",)) for name in ("read", "repeat")),
+        *(
+            Scenario("read", workers=workers, rounds=2, systems=("sqlite3", "aiosqlite", "millpond", "millpond-sync"))
+            for workers in (1, 100, 1_000)
+        ),
         Scenario("repeat", workers=1, rounds=2, systems=("millpond",)),
-        Scenario("repeat", workers=10_000, systems=("millpond",)),
+        Scenario("read", workers=10_000, rounds=1, systems=("aiosqlite",)),
     ],
     systems=UNGROUPED,
     ratios=[

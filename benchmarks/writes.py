@@ -11,24 +11,23 @@ from benchmarks.harness import Question, Scenario, answer
 
 _FEW = ("raw", "raw-grouped", "sqlite3", "aiosqlite", "millpond")
 _SCENARIOS = [
-    Scenario("write", workers=1, rounds=2, systems=("sqlite3", "aiosqlite", "sqlalchemy", "millpond", "millpond-sync")),
     Scenario("write"),
-    Scenario("write", workers=100, rounds=2, systems=("sqlite3", "aiosqlite", "millpond", "millpond-sync")),
-    Scenario("write", workers=1_000, rounds=2, systems=("aiosqlite", "millpond", "millpond-sync")),
-    Scenario("write", workers=10_000, rounds=1, systems=("aiosqlite",)),
-    Scenario("write", workers=10_000, systems=("millpond",)),
-    Scenario("transaction", workers=1, rounds=2, systems=("millpond", "millpond-sync")),
     Scenario("transaction"),
-    *(
-        Scenario("transaction", workers=workers, rounds=2, systems=("millpond", "millpond-sync"))
-        for workers in (100, 1_000)
-    ),
-    Scenario("transaction", workers=10_000, systems=("millpond",)),
     Scenario("single", systems=_FEW),
-    *(Scenario("single", workers=workers, rounds=2, systems=("millpond",)) for workers in (1, 100, 1_000)),
-    Scenario("single", workers=10_000, systems=("millpond",)),
     Scenario("write", full=False, systems=_FEW),
     Scenario("transaction", full=False, systems=_FEW),
+    *(Scenario(name, workers=10_000, systems=("millpond",)) for name in ("write", "transaction", "single")),
+    *(
+        Scenario(name, workers=workers, rounds=2, systems=systems)
+        for workers in (1, 100, 1_000)
+        for name, systems in (
+            ("write", ("aiosqlite", "millpond", "millpond-sync")),
+            ("transaction", ("aiosqlite", "millpond", "millpond-sync")),
+            ("single", ("aiosqlite", "millpond")),
+        )
+    ),
+    *(Scenario("write", workers=workers, rounds=2, systems=("sqlite3",)) for workers in (1, 100)),
+    Scenario("write", workers=10_000, rounds=1, systems=("aiosqlite",)),
 ]
 _SIDE_BY_SIDE = [s.title for s in _SCENARIOS if s.workers == 25]
 QUESTION = Question(
