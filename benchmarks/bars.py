@@ -90,5 +90,5 @@ def show(lines: Sequence[Mapping[str, Any]]) -> None:
             print(f"  {'-':6} {line['bar']:52} {'':>10} {line['way']} {line['limit']:g} (not measured)")
             continue
         verdict = "ok" if line["ok"] else "MISSED"
-        by = f", missed by {line['missed_by']:.0%}" if line.get("missed_by") else ""
+        by = f", missed by {line['missed_by']:.1%}" if line.get("missed_by") else ""
         print(f"  {verdict:6} {line['bar']:52} {line['found']:10.2f} {line['way']} {line['limit']:g}{by}")

@@ -27,11 +27,10 @@ from benchmarks import files
 from benchmarks.files import BIG_KEYS, KEYS
 
 WORKERS = 25
-MANY = 10_000
 REPEAT_WRITES = 0.01
 TICK_S = 0.01
 SCATTERED_OPS = 5_000
-FILLING_S = 2.0
+FILLING_S = 1.5
 """Systems that keep results read for so long before repeated reads are counted; that time is a row of its own."""
 PATIENCE_S = 5.0
 """So long after the end calls may finish; then they are cut off, and have waited at least that long."""
@@ -71,6 +70,8 @@ class Scenario:
     """Those that are measured; None: all of the question."""
     rounds: int = 3
     """At most so many; a point of a curve that no bar hangs on needs fewer."""
+    quick: bool = True
+    """Is it measured for a first look too?"""
 
     @property
     def writes(self) -> bool:
@@ -178,13 +179,9 @@ def answer(question: Question, argv: Sequence[str] | None = None) -> dict[str, A
 
 
 def quickly(scenario: Scenario) -> Scenario:
-    """With the systems that a first look needs; with none where another scenario tells nearly the same."""
+    """With the systems that a first look needs."""
     systems = [system for system in scenario.systems or () if system in QUICK or system.startswith("empty")]
-    if scenario.workers != WORKERS:
-        systems = ["millpond"] if scenario.workers == MANY and scenario.name in ("read", "write") else []
-    if scenario.processes == 2 or not scenario.full or scenario.name == "single":
-        systems = []
-    return replace(scenario, systems=tuple(systems))
+    return replace(scenario, systems=tuple(systems) if scenario.quick else ())
 
 
 def measure(scenarios: Sequence[Scenario], rounds: int, seconds: float) -> list[Row]:

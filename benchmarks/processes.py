@@ -5,18 +5,16 @@ from functools import partial
 from benchmarks.bars import Bar, figure, ratio
 from benchmarks.harness import Question, Scenario, answer
 
-_ALL = ("sqlite3", "aiosqlite", "asqlite", "millpond")
+_FEW = ("sqlite3", "aiosqlite", "millpond")
 QUESTION = Question(
     "processes",
     [
-        *(Scenario("write", processes=number, rounds=3 if number == 4 else 2, systems=_ALL) for number in (1, 2, 4)),
-        Scenario("transaction", processes=4, systems=_ALL),
-        *(
-            Scenario("read", processes=number, rounds=2, systems=("sqlite3", "aiosqlite", "millpond"))
-            for number in (1, 2, 4)
-        ),
+        Scenario("write", processes=4),
+        Scenario("transaction", processes=4, rounds=2, quick=False),
+        *(Scenario("write", processes=number, rounds=2, quick=False, systems=_FEW) for number in (1, 2)),
+        *(Scenario("read", processes=number, rounds=2, quick=False, systems=_FEW) for number in (1, 2, 4)),
     ],
-    systems=_ALL,
+    systems=(*_FEW, "asqlite"),
     ratios=[
         ("write FULL 4 processes", "millpond", "aiosqlite"),
         ("transaction FULL 4 processes", "millpond", "aiosqlite"),

@@ -10,13 +10,20 @@ QUESTION = Question(
     [
         Scenario("read"),
         Scenario("repeat"),
-        *(Scenario(name, workers=10_000, systems=("millpond",)) for name in ("read", "repeat")),
+        Scenario("read", workers=10_000, systems=("millpond",)),
+        Scenario("repeat", workers=10_000, quick=False, systems=("millpond",)),
         *(
-            Scenario("read", workers=workers, rounds=2, systems=("sqlite3", "aiosqlite", "millpond", "millpond-sync"))
+            Scenario(
+                "read",
+                workers=workers,
+                rounds=2,
+                quick=False,
+                systems=("sqlite3", "aiosqlite", "millpond", "millpond-sync"),
+            )
             for workers in (1, 100, 1_000)
         ),
-        Scenario("repeat", workers=1, rounds=2, systems=("millpond",)),
-        Scenario("read", workers=10_000, rounds=1, systems=("aiosqlite",)),
+        Scenario("repeat", workers=1, rounds=2, quick=False, systems=("millpond",)),
+        Scenario("read", workers=10_000, rounds=1, quick=False, systems=("aiosqlite",)),
     ],
     systems=UNGROUPED,
     ratios=[
