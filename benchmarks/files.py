@@ -43,6 +43,10 @@ print(sum(page & 1 for page in there) / pages)
 """
 
 
+class NotCold(Exception):
+    """This file system keeps its pages."""
+
+
 def prepare(path: str, keys: int = KEYS, padding: int = 0) -> None:
     """Make the file in a process of its own."""
     subprocess.run([sys.executable, "-c", PREPARE, path, str(keys), str(padding)], check=True)
@@ -56,7 +60,7 @@ def for_run(folder: str, *, large: bool, cold: bool) -> str:
     if cold:
         out = subprocess.run([sys.executable, "-c", DROP, path], check=True, capture_output=True, text=True).stdout
         if float(out) > WARM_SHARE:
-            raise RuntimeError(f"{float(out):.0%} of the file stayed in the page cache: this is not cold")
+            raise NotCold(f"{float(out):.0%} of the file stays in the page cache here")
     else:
         subprocess.run(["cat", path], check=True, stdout=subprocess.DEVNULL)
     return path

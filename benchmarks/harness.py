@@ -218,15 +218,18 @@ def median(runs: list[Row]) -> Row:
 
 def one(system: str, scenario: Scenario, seconds: float) -> list[Row]:
     """One run of one system in fresh processes, and the count of what it left: a row, and one of the filling."""
+    blank = Row(system, scenario.title, scenario.act, scenario.workers * scenario.processes, scenario.processes)
     with tempfile.TemporaryDirectory(prefix="millpond-bench-", ignore_cleanup_errors=True) as folder:
-        path = files.for_run(folder, large=scenario.name == "scattered", cold=scenario.cold)
+        try:
+            path = files.for_run(folder, large=scenario.name == "scattered", cold=scenario.cold)
+        except files.NotCold as exc:
+            return [replace(blank, missing=str(exc))]
         phases = [seconds * (2 if scenario.workers >= CROWDED else 1)]
         if scenario.name == "repeat" and system in KEEPING:
             phases.insert(0, FILLING_S)
         job = {"system": system, "path": path, "scenario": asdict(scenario), "phases": phases, "patience": PATIENCE_S}
         parts = start(job, folder, scenario.processes)
         missing = next((part["missing"] for part in parts if "missing" in part), None)
-        blank = Row(system, scenario.title, scenario.act, scenario.workers * scenario.processes, scenario.processes)
         if missing is not None:
             return [replace(blank, missing=missing)]
         rows = []

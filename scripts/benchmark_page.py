@@ -172,7 +172,7 @@ def cell(row: Line | None) -> str:
     if row is None:
         return ""
     if row["missing"]:
-        return "not installed"
+        return str(row["missing"])
     errors = f"; {row['errors']} errors" if row["errors"] else ""
     cut = f"; {row['unfinished']:,} cut off" if row["unfinished"] else ""
     return f"{row['ops_per_s']:,.0f} ({number(row['p99_ms'])}, {number(row['max_ms'])}{errors}{cut})"

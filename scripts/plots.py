@@ -179,7 +179,7 @@ def per_result(found: Rows) -> Figure:
 def hot_and_cold(found: Rows) -> Figure:
     """Each system's rate with the file in the page cache and out of it, and the time to the first row."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 2.9), sharey=True, layout="constrained")
-    systems = [s for s in STYLES if any(row["system"] == s for row in found)][::-1]
+    systems = [s for s in STYLES if sum(row["system"] == s for row in found) == 2][::-1]  # hot and cold
     top = len(systems) - 1
     for axis, key, title, label in (
         (axes[0], "ops_per_s", "5,000 scattered reads", "reads per second"),
@@ -217,7 +217,8 @@ def tails(writes: Rows, mixed: Rows) -> Figure:
     """How the waiting is spread: P50, P95, P99 and the longest."""
     panels = [(writes, "write FULL", "write(fn), two statements"), (mixed, "mixed FULL", "The mix")]
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
-    order = [system for system in STYLES if system not in ("raw", "raw-grouped")][::-1]
+    measured = [{row["system"] for row in found if row["scenario"] == scenario} for found, scenario, _ in panels]
+    order = [system for system in STYLES if system in measured[0] & measured[1] - {"raw"}][::-1]
     steps = (("p50_ms", "P50", 5.5), ("p95_ms", "P95", 4.5), ("p99_ms", "P99", 4.5), ("max_ms", "longest", 4))
     for axis, (found, scenario, title) in zip(axes, panels, strict=True):
         there = {row["system"]: row for row in found if row["scenario"] == scenario}
