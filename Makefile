@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: they make the environment (.venv) by themselves.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types imports public-types format slow soak bench bench-quick readme clean
+.PHONY: help env demo test lint types imports public-types format slow soak instructions bench bench-quick bench-plots readme clean
 
 PYTHON ?=
 export PYTHON
@@ -54,13 +54,21 @@ soak: ## ten minutes of a chat service's work: does memory grow?
 	@scripts/environment dev
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
-bench: ## all benchmarks, side by side with other libraries; writes benchmarks/out/*.json
+instructions: ## instructions per call of the hot paths, beside the recorded ones (ARGS=--record renews those)
+	@scripts/environment dev
+	@$(BIN)/python scripts/instructions.py $(ARGS)
+
+bench: ## all benchmarks, side by side with other libraries, in ten minutes; writes benchmarks/out/*.json
 	@scripts/environment dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: ## the same in about a minute, for a first look
+bench-quick: ## the same in a minute, for a first look; writes benchmarks/out/quick/*.json
 	@scripts/environment dev
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+bench-plots: ## pictures and tables of docs/benchmarks, from what `make bench` wrote
+	@scripts/environment dev
+	@$(BIN)/python scripts/plots.py
 
 readme: ## the README's picture and figures, from a run made now and from what `make bench` wrote
 	@scripts/environment dev

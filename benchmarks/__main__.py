@@ -1,71 +1,81 @@
-"""All benchmarks, and the bars that they are held to: python -m benchmarks [--quick]."""
+"""All benchmarks, and the bars that they are held to: python -m benchmarks [--quick] [NAME ...]."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks import memory, mixed, processes, reads, writes
-from benchmarks.harness import answer
+from benchmarks import bars, cold, memory, mixed, overhead, processes, reads, rows, writes
+from benchmarks.bars import Bar, Rows, total
+from benchmarks.harness import machine
 
 OUT = Path(__file__).parent / "out"
 
 
+class Benchmark(Protocol):
+    """A module: its bars, and main() that takes --json FILE and --quick and returns the result object."""
+
+    __name__: str
+
+    @property
+    def BARS(self) -> Sequence[Bar]: ...  # noqa: N802  # a module's constant
+
+    def main(self, argv: Sequence[str] | None = None, /) -> dict[str, Any]: ...
+
+
+BENCHMARKS: Sequence[Benchmark] = (
+    overhead,
+    reads,
+    writes,
+    mixed,
+    processes,
+    rows,
+    cold,
+    memory,
+)
+PROMISES = [Bar("errors", total("errors"), "<=", 0), Bar("lost", total("lost"), "<=", 0)]
+
+
 def main() -> int:
+    named = {benchmark.__name__.rpartition(".")[2]: benchmark for benchmark in BENCHMARKS}
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--quick", action="store_true", help="one short round of the systems that matter most")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(named)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round of the systems that matter most, into out/quick"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit 1 if a bar was missed, not only if a run failed")
     args = parser.parse_args()
-    OUT.mkdir(exist_ok=True)
-    results: dict[str, Any] = {}
-    for question in (reads.QUESTION, writes.QUESTION, mixed.QUESTION, processes.QUESTION):
-        argv = ["--json", str(OUT / f"{question.name}.json")]
-        argv += ["--seconds", "0.7"]
-        if args.quick:
-            few = [s for s in ("raw", "aiosqlite", "millpond") if s in question.systems]
-            argv += ["--rounds", "1", "--seconds", "0.4", "--systems", ",".join(few)]
-        results[question.name] = answer(question, argv)
-    results["memory"] = memory.main(["--json", str(OUT / "memory.json")])
-    return verdict(results)
-
-
-def verdict(results: dict[str, Any]) -> int:
-    """Each bar with what was found; 1 if one was missed."""
-    rows = {(r["scenario"], r["system"]): r for result in results.values() for r in result["rows"]}
-
-    def rate(scenario: str, beside: str) -> float:
-        return float(rows[scenario, "millpond"]["ops_per_s"]) / float(rows[scenario, beside]["ops_per_s"])
-
-    def own(scenario: str, key: str) -> float:
-        return float(rows[scenario, "millpond"][key])
-
-    bars: list[tuple[str, float, str, float]] = [
-        ("point reads / aiosqlite", rate("read", "aiosqlite"), ">=", 8),
-        ("point reads / raw loop", rate("read", "raw"), ">=", 0.5),
-        ("write(fn) FULL / aiosqlite", rate("write FULL", "aiosqlite"), ">=", 8),
-        ("write(fn) FULL / raw ungrouped", rate("write FULL", "raw"), ">=", 3),
-        ("transactions FULL / aiosqlite", rate("transaction FULL", "aiosqlite"), ">=", 8),
-        ("transactions FULL / raw ungrouped", rate("transaction FULL", "raw"), ">=", 3),
-        ("mixed P95 (ms)", own("mixed FULL", "p95_ms"), "<=", 5),
-        ("4 processes, P99 / aiosqlite's", own("write FULL 4 processes", "p99_ms")
-         / float(rows["write FULL 4 processes", "aiosqlite"]["p99_ms"]), "<=", 0.2),
-        ("idle memory (MiB)", float(rows["idle", "millpond"]["resident_mib"]), "<=", memory.LIMIT_MIB),
-    ]  # fmt: skip
-    bars += [
-        (f"ticker late P99, {scenario} (ms)", own(scenario, "late_p99_ms"), "<=", 10)
-        for scenario in ("read", "write FULL", "transaction FULL", "mixed FULL")
+    chosen = args.names or list(named)
+    if unknown := set(chosen) - set(named):
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {', '.join(named)}")
+    out = OUT / "quick" if args.quick else OUT
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    results: list[dict[str, Any]] = []
+    for name in chosen:
+        then = time.monotonic()
+        results.append(named[name].main(["--json", str(out / f"{name}.json"), *(["--quick"] if args.quick else [])]))
+        print(f"{name} took {time.monotonic() - then:.0f} s")
+    lines = [
+        line
+        for name, result in zip(chosen, results, strict=True)
+        for line in bars.judge(named[name].BARS, Rows([result]))
     ]
-    mine = [row for (_, system), row in rows.items() if system == "millpond" and "errors" in row]
-    bars.append(("errors", sum(row["errors"] for row in mine), "<=", 0))
-    bars.append(("lost", sum(row["lost"] for row in mine), "<=", 0))
-    print("\nthe bars")
-    missed = 0
-    for name, found, way, bar in bars:
-        holds = found >= bar if way == ">=" else found <= bar
-        missed += not holds
-        print(f"  {'ok    ' if holds else 'MISSED'} {name:42} {found:8.2f} {way} {bar:g}")
-    return 1 if missed else 0
+    lines += bars.judge(PROMISES, Rows(results))
+    bars.show(lines)
+    took = round(time.monotonic() - began)
+    print(f"\nall of it took {took} s")
+    judged = {"benchmark": "bars", "machine": machine(), "settings": {"seconds": took}, "rows": lines, "ratios": {}}
+    if not args.names:
+        (out / "bars.json").write_text(json.dumps(judged, indent=1) + "\n", encoding="utf-8")
+    broken = [line for line in lines[-len(PROMISES) :] if not line["ok"]]
+    missed = [line for line in lines if line["found"] is not None and not line["ok"]]
+    return 1 if broken or (args.strict and missed) else 0
 
 
 if __name__ == "__main__":

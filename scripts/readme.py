@@ -88,7 +88,9 @@ def table(results: dict[str, dict[str, Any]], language: int) -> str:
         rows = {row["system"]: row for row in results[name]["rows"] if row["scenario"] == title}
         lines.append(f"| {words[language]} | {' | '.join(cell(rows.get(system)) for system in NAMES)} |")
     machine, settings = results["reads"]["machine"], results["reads"]["settings"]
-    spread = max(row["spread"] for result in results.values() for row in result["rows"] if not row["missing"])
+    titles = {title for _, title, *_ in SCENARIOS}
+    shown = [row for result in results.values() for row in result["rows"] if row["scenario"] in titles]
+    spread = max(row["spread"] for row in shown if not row["missing"])
     facts = f"{machine['cores']} cores, Python {machine['python']}, SQLite {machine['sqlite_apsw']}"
     return "\n".join([*lines, "", f"{facts}, {settings['rounds']} rounds, +-{spread / 2:.0%}."])
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import asqlite
 
-from benchmarks.harness import HEAVY, INSERT, READ, UPDATE
+from benchmarks.harness import HEAVY, INSERT, READ, ROWS, UPDATE, Scenario, single_sql
 
 
 class Asqlite:
-    mixed = False
+    async def open(self, path: str, scenario: Scenario) -> None:
+        self._single = single_sql(scenario.name == "mixed")
 
-    async def open(self, path: str, full: bool, workers: int) -> None:
         def init(db: sqlite3.Connection) -> None:
-            db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            db.execute(f"PRAGMA synchronous = {'FULL' if scenario.full else 'NORMAL'}")
 
         self._pool = await asqlite.create_pool(path, init=init, timeout=5.0)
 
@@ -25,6 +26,10 @@ class Asqlite:
     async def read(self, key: int) -> Any:
         async with self._pool.acquire() as db:
             return await db.fetchone(READ, (key,))
+
+    async def rows(self, key: int, number: int) -> Sequence[Any]:
+        async with self._pool.acquire() as db:
+            return await db.fetchall(ROWS, (key, number))
 
     async def heavy(self, key: int) -> Any:
         async with self._pool.acquire() as db:
@@ -45,7 +50,7 @@ class Asqlite:
 
     async def single(self, key: int) -> None:
         async with self._pool.acquire() as db:
-            await db.execute(UPDATE if self.mixed else INSERT, (key,))
+            await db.execute(self._single, (key,))
 
 
 def make() -> Asqlite:

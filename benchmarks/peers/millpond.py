@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.harness import HEAVY, INSERT, READ, UPDATE
+from benchmarks.harness import HEAVY, INSERT, READ, ROWS, UPDATE, Scenario, single_sql
 from millpond import Database, Settings, Transaction
 
 
 class Millpond:
-    mixed = False
-    cached = False
-
-    async def open(self, path: str, full: bool, workers: int) -> None:
-        self._db = Database(path, Settings(durability="full" if full else "normal"))
+    async def open(self, path: str, scenario: Scenario) -> None:
+        self._single = single_sql(scenario.name == "mixed")
+        self._cached = scenario.name == "repeat"
+        self._db = Database(path, Settings(durability="full" if scenario.full else "normal"))
         await self._db.open()
 
     async def close(self) -> None:
         await self._db.close()
 
     async def read(self, key: int) -> Any:
-        return await self._db.fetch_one(READ, (key,), cache=self.cached)
+        return await self._db.fetch_one(READ, (key,), cache=self._cached)
+
+    async def rows(self, key: int, number: int) -> Sequence[Any]:
+        return await self._db.fetch_all(ROWS, (key, number), cache=False)
 
     async def heavy(self, key: int) -> Any:
         return await self._db.fetch_all(HEAVY, (key, key))
@@ -38,7 +41,7 @@ class Millpond:
             await tx.execute(UPDATE, (key,))
 
     async def single(self, key: int) -> None:
-        await self._db.execute(UPDATE if self.mixed else INSERT, (key,))
+        await self._db.execute(self._single, (key,))
 
 
 def make() -> Millpond:

@@ -1,58 +1,51 @@
-"""apsw in a plain loop, one call after another, no event loop: the ceiling."""
+"""apsw in a plain loop, one call after another, no event loop, no other thread: the ceiling."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
-from benchmarks.harness import HEAVY, INSERT, READ, UPDATE, Scenario, keys, single_sql
-from benchmarks.peers.blocking import act_of
+from benchmarks.harness import HEAVY, INSERT, READ, ROWS, UPDATE, Scenario, single_sql
 
 
-class Raw:
+class _Calls:
     """One connection; with `group` above 1 that many writes share a COMMIT."""
 
-    def __init__(self, group: int = 1) -> None:
+    def __init__(self, path: str, scenario: Scenario, group: int) -> None:
         self._group = group
         self._open = 0
-        self._mixed = False
-        self.wrote = 0
-
-    def run(self, path: str, scenario: Scenario, end_s: float) -> tuple[list[float], int]:
+        self._single = single_sql(scenario.name == "mixed")
         self._db = apsw.Connection(path)
         self._db.set_busy_timeout(5000)
         self._db.execute(f"PRAGMA synchronous = {'FULL' if scenario.full else 'NORMAL'}")
-        self._mixed = scenario.name == "mixed"
-        repeats = scenario.name == "repeat"  # where the others write now and then it only reads
-        act = act_of(replace(scenario, name="read") if repeats else scenario, self)
-        latencies: list[float] = []
-        drawn = keys(0, zipf=repeats)
-        end = time.perf_counter() + end_s
-        while (then := time.perf_counter()) < end:
-            self.wrote += act(next(drawn))
-            latencies.append(time.perf_counter() - then)
-        self._commit()
-        self._db.close()
-        return latencies, 0
 
-    def read(self, key: int) -> object:
+    def read(self, key: int) -> Any:
         return self._db.execute(READ, (key,)).fetchall()[0]
 
-    def heavy(self, key: int) -> object:
+    def rows(self, key: int, number: int) -> Sequence[Any]:
+        return self._db.execute(ROWS, (key, number)).fetchall()
+
+    def heavy(self, key: int) -> Any:
         return self._db.execute(HEAVY, (key, key)).fetchall()
 
-    def write(self, key: int) -> None:
+    def transaction(self, key: int) -> None:
         self._begin()
         self._db.execute(INSERT, (key,))
         self._db.execute(UPDATE, (key,))
         self._end()
 
+    write = transaction
+
     def single(self, key: int) -> None:
         self._begin()
-        self._db.execute(single_sql(self._mixed), (key,))
+        self._db.execute(self._single, (key,))
         self._end()
+
+    def close(self) -> None:
+        self._commit()
+        self._db.close()
 
     def _begin(self) -> None:
         if not self._open:
@@ -67,6 +60,22 @@ class Raw:
         if self._open:
             self._db.execute("COMMIT")
             self._open = 0
+
+
+class Raw:
+    alone = True
+
+    def __init__(self, group: int = 1) -> None:
+        self._group = group
+
+    def open(self, path: str, scenario: Scenario) -> None:
+        self._path, self._scenario = path, scenario
+
+    def worker(self) -> _Calls:
+        return _Calls(self._path, self._scenario, self._group)
+
+    def close(self) -> None:
+        pass
 
 
 def make() -> Raw:

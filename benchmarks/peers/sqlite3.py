@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
-from benchmarks.harness import HEAVY, INSERT, READ, UPDATE, Scenario, single_sql
-from benchmarks.peers.blocking import act_of, run_threads
+from benchmarks.harness import HEAVY, INSERT, READ, ROWS, UPDATE, Scenario, single_sql
 
 
-class _Connection:
+class _Calls:
     def __init__(self, path: str, scenario: Scenario) -> None:
         self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
         self._db.execute(f"PRAGMA synchronous = {'FULL' if scenario.full else 'NORMAL'}")
         self._single = single_sql(scenario.name == "mixed")
 
-    def read(self, key: int) -> object:
+    def read(self, key: int) -> Any:
         return self._db.execute(READ, (key,)).fetchone()
 
-    def heavy(self, key: int) -> object:
+    def rows(self, key: int, number: int) -> Sequence[Any]:
+        return self._db.execute(ROWS, (key, number)).fetchall()
+
+    def heavy(self, key: int) -> Any:
         return self._db.execute(HEAVY, (key, key)).fetchall()
 
-    def write(self, key: int) -> None:
+    def transaction(self, key: int) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.execute(INSERT, (key,))
@@ -31,6 +34,8 @@ class _Connection:
             raise
         self._db.execute("COMMIT")
 
+    write = transaction
+
     def single(self, key: int) -> None:
         self._db.execute(self._single, (key,))
 
@@ -39,15 +44,16 @@ class _Connection:
 
 
 class Sqlite3:
-    wrote = 0
+    alone = False
 
-    def run(self, path: str, scenario: Scenario, end_s: float) -> tuple[list[float], int]:
-        def make() -> tuple[Callable[[int], int], Callable[[], None]]:
-            connection = _Connection(path, scenario)
-            return act_of(scenario, connection), connection.close
+    def open(self, path: str, scenario: Scenario) -> None:
+        self._path, self._scenario = path, scenario
 
-        latencies, errors, self.wrote = run_threads(make, scenario, end_s)
-        return latencies, errors
+    def worker(self) -> _Calls:
+        return _Calls(self._path, self._scenario)
+
+    def close(self) -> None:
+        pass
 
 
 def make() -> Sqlite3:

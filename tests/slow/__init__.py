@@ -1,0 +1,1 @@
+"""Tests that take long and have no other home."""
