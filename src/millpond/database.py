@@ -30,6 +30,7 @@ from millpond.engine.sqlite.engine import Engine, Standing
 from millpond.engine.sqlite.inline import MISS
 from millpond.engine.sqlite.lanes import Session
 from millpond.engine.sqlite.result_cache import NONE, Pending, ResultCache
+from millpond.engine.sqlite.slices import SLICE
 from millpond.events import Observer
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
@@ -193,6 +194,8 @@ class Database(Front):
             await self._next_turn()
         if into is None and self._row_factory is None:
             return found  # type: ignore[no-any-return]  # a list, by its shape
+        if len(found) > SLICE:
+            return await self._shaped_in_slices(found, into, sql)
         return self._shaped(found, into, sql)
 
     @overload
@@ -527,6 +530,14 @@ class Database(Front):
         self._turn.yields()
         await let_others_run()
         self._turn.resumes(perf_counter())
+
+    async def _shaped_in_slices(self, found: list[Any], into: Any, sql: str) -> list[Any]:
+        """Many rows as the caller wants them. Its own code makes them, so here; others run in between."""
+        shaped: list[Any] = []
+        for at in range(0, len(found), SLICE):
+            shaped += self._shaped(found[at : at + SLICE], into, sql)
+            await let_others_run()
+        return shaped
 
     async def _profile(self, sql: str) -> Profile:
         engine = self._check_open()

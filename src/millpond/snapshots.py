@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 from millpond import errors
 from millpond.block_reads import BlockReads
 from millpond.engine.sqlite.connection import ALL, Connection, Shape
+from millpond.engine.sqlite.slices import reading
 from millpond.engine.sqlite.timed import read_in_time
 from millpond.guesses import with_guesses
 from millpond.rows import Row
@@ -186,7 +187,7 @@ class Snapshot(SnapshotReader, BlockReads):
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
         if self._copy is not None:
             return self._from_copy(db._check_open(), profile, params, shape, seconds)
-        return await db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
+        return await db._step(self._lane(), sql, reading(profile, params, shape), seconds)
 
 
 def begin_reading(connection: Connection) -> None:

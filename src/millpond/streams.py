@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from millpond import errors
-from millpond.engine.sqlite.connection import ALL, Columns, Connection
+from millpond.engine.sqlite.connection import ALL, Connection
+from millpond.engine.sqlite.slices import RowSlices
 from millpond.front import Front
 from millpond.places import outside, warn_at
 from millpond.scheduling.fair_queue import Priority
@@ -40,21 +40,17 @@ class Slices:
         self.profile: Profile | None = None
         self.session: Session | None = None
         self.ended = False
-        self._cursor: Any = None
-        self._columns: Profile | Columns | None = None
+        self._reading: RowSlices | None = None
         self._size = FIRST_SLICE
         self._busy = False
 
     def next(self, connection: Connection) -> tuple[list[Any], bool]:
         """In the lane: the next rows, and whether they are the last."""
         assert self.profile is not None
-        if self._cursor is None:
-            self._cursor = connection.db.cursor()
-            self._cursor.execute(self.sql, self.params)
-            self._columns = connection.begun(self._cursor, self.profile)
-        assert self._columns is not None
-        found = connection.converted(self._columns, list(islice(self._cursor, self._size)))
-        return list(map(self._columns.row, found)), len(found) < self._size
+        if self._reading is None:
+            self._reading = RowSlices(connection, self.profile, self.params)
+        found = self._reading.next(self._size)
+        return found, len(found) < self._size
 
     def __enter__(self) -> None:
         """One caller at a time: two would share the rows at random."""
@@ -93,8 +89,8 @@ class Slices:
 
     def close(self) -> None:
         """In the lane: end the statement."""
-        if self._cursor is not None:
-            self._cursor.close(True)
+        if self._reading is not None:
+            self._reading.close()
 
     def give_back(self) -> None:
         """Free the reader. Twice is once."""
@@ -103,11 +99,11 @@ class Slices:
             return
         session = self.session
         if session is not None and not session.given_back:
-            cursor = self._cursor
+            reading = self._reading
 
             def close(_connection: Connection) -> None:
-                if cursor is not None:
-                    cursor.close(True)
+                if reading is not None:
+                    reading.close()
 
             session.give_back(close)
 

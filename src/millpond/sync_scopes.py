@@ -15,6 +15,7 @@ from millpond.callers.threads import Bound, ThreadWaiter
 from millpond.engine.sqlite.connection import ALL, RESULT, Connection, ExecuteResult, Shape
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.inline import MISS
+from millpond.engine.sqlite.slices import reading
 from millpond.front import LATE_GRACE_S, PLAIN, gathered, holding, inside
 from millpond.guesses import with_guesses
 from millpond.parameters import check, not_text
@@ -429,7 +430,7 @@ class Snapshot(SnapshotReader, ThreadBlockReads):
         seconds = db._seconds(timeout if timeout is not None else self._timeout)
         if self._copy is not None:
             return self._from_copy(db._check_open(), profile, params, shape, seconds)
-        return db._step(self._lane(), sql, lambda connection: connection.query(profile, params, shape), seconds)
+        return db._step(self._lane(), sql, reading(profile, params, shape), seconds)
 
 
 class RowStream(Stream[R]):

@@ -1,4 +1,4 @@
-"""The small deciding parts: lanes, deadlines, turns of the loop, places, costs, fair turns."""
+"""The small deciding parts: deadlines, turns of the loop, places, costs, fair turns."""
 
 from __future__ import annotations
 
@@ -8,42 +8,10 @@ import pytest
 
 from millpond.scheduling.deadlines import SWEEP_AT, Deadlines
 from millpond.scheduling.fair_queue import HEAD_START_S, FairQueue
-from millpond.scheduling.lane_plan import LanePlan, LaneView, Move
 from millpond.scheduling.places import ENOUGH, LIMIT, MOST, QUICK_S, Place, Places
 from millpond.scheduling.turns import TurnBudget
 from millpond.scheduling.write_queue import Mode, WriteJob, WriteQueue
 from millpond.statements.cost import CHEAP_S, FORGIVEN_AFTER, LONG_S, MOST_PROOF, SLOW_S, Cost, Lane
-
-IDLE = LaneView()
-FRESH = LaneView(busy_s=0.001)
-BUSY = LaneView(busy_s=1.0, cpu_s=1.0)
-WAITS = LaneView(busy_s=1.0, cpu_s=0.01)
-HELD = LaneView(None, None, held=True)
-
-
-@pytest.mark.parametrize(
-    ("lanes", "move"),
-    [
-        ([], Move.OPEN),
-        ([IDLE], Move.USE),
-        ([FRESH], Move.OPEN),
-        ([BUSY, IDLE], Move.USE),
-        ([BUSY, BUSY], Move.HOLD),
-        ([BUSY, BUSY, IDLE], Move.HOLD),
-        ([FRESH, FRESH], Move.HOLD),
-        ([WAITS] * 4, Move.OPEN),
-        ([WAITS] * 5, Move.HOLD),
-        ([WAITS] * 3 + [BUSY, IDLE], Move.USE),
-        ([HELD, HELD], Move.OPEN),
-        ([HELD] * 5, Move.HOLD),
-    ],
-)
-def test_lanes_follow_the_cores_and_go_beyond_them_only_for_storage(lanes: list[LaneView], move: Move) -> None:
-    assert LanePlan(cores=2, limit=5).next(lanes) is move
-
-
-def test_where_cpu_time_cannot_be_measured_a_busy_lane_counts_as_a_core() -> None:
-    assert LanePlan(cores=2, limit=9).next([LaneView(5.0, None), LaneView(5.0, None)]) is Move.HOLD
 
 
 @dataclass

@@ -82,6 +82,12 @@ class FairQueue(Generic[T]):
         heap = self._found = self._next_heap()
         return heap[0][2] if heap else None
 
+    @property
+    def rank(self) -> float:
+        """Where the next one stands among the heads of several queues: the lowest first."""
+        head = self.peek()
+        return float("inf") if head is None else head.submitted + HEAD_START_S[head.priority]
+
     def pop(self) -> T | None:
         """Take the next one out."""
         heap = self._found or self._next_heap()

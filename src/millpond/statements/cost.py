@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from millpond.statements.demand import Demand
+
 __all__ = ["Cost", "Costs", "Lane"]
 
 CHEAP_S = 0.0003
@@ -42,15 +44,18 @@ class Cost:
     fading minimum of the lengths says what the statement itself costs, and the budget of VM steps, which
     no neighbour changes, says at once when a run is not what the others were. Each demotion doubles the
     proof that is wanted, up to MOST_PROOF; long good conduct halves it.
+
+    demand: what it uses in a heavy lane, from its first run there on.
     """
 
-    __slots__ = ("_cheap", "_lane", "_passed_over", "_strikes", "best_s", "inline", "mean_s", "proof")
+    __slots__ = ("_cheap", "_lane", "_passed_over", "_strikes", "best_s", "demand", "inline", "mean_s", "proof")
 
     def __init__(self) -> None:
         self.lane = Lane.QUICK
         self.proof = FIRST_PROOF
         self.mean_s = 0.0
         self.best_s = float("inf")
+        self.demand: Demand | None = None
         self._cheap = 0
         self._passed_over = 0
         self._strikes = 0.0

@@ -11,11 +11,13 @@ import apsw
 
 from millpond import errors, messages
 from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connection, ExecuteResult, Parameters, Shape
+from millpond.engine.sqlite.slices import all_rows
 from millpond.guesses import with_guesses
 from millpond.into import check_kind, made
 from millpond.parameters import PLAIN, check, gathered, not_text, several_parameters
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.cost import Cost, Costs
+from millpond.statements.demand import UNKNOWN, Use
 from millpond.statements.profile import Profile
 
 __all__ = [
@@ -40,11 +42,13 @@ class ReadCall:
         "cancelled",
         "deadline",
         "heavy",
+        "line",
         "params",
         "priority",
         "profile",
         "queued",
         "ran_s",
+        "rows",
         "shape",
         "started",
         "submitted",
@@ -78,6 +82,8 @@ class ReadCall:
         self.timeout_s = 0.0
         self.cancelled = False
         self.heavy = False
+        self.line = 0
+        self.rows = 0
 
     @property
     def settled(self) -> bool:
@@ -87,8 +93,21 @@ class ReadCall:
     def sql(self) -> str:
         return self.profile.sql
 
+    @property
+    def wants(self) -> Use:
+        """What it will probably use of the cores and the interpreter; UNKNOWN is no guess."""
+        demand = self.profile.cost.demand
+        return UNKNOWN if demand is None else demand.use
+
     def run(self, connection: Connection) -> Any:
+        if self.shape is ALL:
+            return all_rows(connection, self.profile, self.params, self._came)
         return connection.query(self.profile, self.params, self.shape)
+
+    def _came(self, rows: int) -> bool:
+        """So many rows are there. Are the others still wanted?"""
+        self.rows = rows
+        return not self.settled
 
 
 _GENERATORS = (GeneratorType, AsyncGeneratorType)

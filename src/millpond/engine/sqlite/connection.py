@@ -343,8 +343,12 @@ class Connection:
         return self._setup.adapters.adapt(value, number)
 
     def _failed(self, profile: Profile, exc: BaseException) -> None:
-        """A statement of the profile failed: be ready for the next; what an adapter said is told its statement."""
+        """A statement of the profile failed on the shared cursor: be ready for the next."""
         self._let_go()
+        self.explain(profile, exc)
+
+    def explain(self, profile: Profile, exc: BaseException) -> None:
+        """What an adapter said of a parameter is told its statement."""
         if isinstance(exc, ParameterError) and exc.sql is None:
             with_statement(exc, profile.sql, self._columns)
 

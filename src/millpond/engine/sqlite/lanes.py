@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,12 +17,14 @@ from millpond import errors, events
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import ReadCall
 from millpond.engine.sqlite.connection import Connection
-from millpond.engine.sqlite.platform import thread_cpu_s
+from millpond.engine.sqlite.platform import cores
 from millpond.engine.sqlite.sessions import End, Session, Step, closed, closing, fault, no_thread, nothing
+from millpond.engine.sqlite.thread_meter import Reading, ThreadMeter
 from millpond.ports import Port, Reply
-from millpond.scheduling.fair_queue import FairQueue
-from millpond.scheduling.lane_plan import LanePlan, LaneView, Move
+from millpond.scheduling.tokens import TokenQueue
 from millpond.settings import Settings
+from millpond.statements.cost import Lane as Place
+from millpond.statements.demand import TOLD_APART_S, UNKNOWN, Demand, Use, used
 
 __all__ = ["Lanes", "LanesHost", "Session", "Step"]
 
@@ -36,6 +37,10 @@ DRAIN_S = 0.001
 WANTED_STEPS = 5_000_000
 """A heavy lane asks this often whether its read is still wanted: an interrupt that comes just before the first
 step of a statement is lost."""
+LOOK_AFTER_S = 0.01
+"""What a read uses is measured when it has run for so long, and again and again after it."""
+UNKNOWN_FOR_S = 0.03
+"""One that runs for the first time is given longer: without the interpreter it looks as if it waited for storage."""
 
 _UNWANTED = errors.OperationalError("nobody waits for this any more")
 
@@ -60,13 +65,13 @@ class Lanes:
         self._host = host
         self._port = host.port
         self._lock = threading.Lock()
-        self._queue: FairQueue[ReadCall | Session] = FairQueue()
+        self._queue: TokenQueue[ReadCall | Session] = TokenQueue(cores())
         has_quick = settings.max_connections >= 3
-        self._plan = LanePlan(cores=os.cpu_count() or 1, limit=settings.max_connections - 1 - has_quick)
+        self._limit = settings.max_connections - 1 - has_quick
         self._least = max(0, settings.min_connections - 1 - has_quick)
         self._lanes: list[HeavyLane] = []
         self._closing = False
-        self._recheck: threading.Timer | None = None
+        self._next_look: float | None = None
         self.quick: QuickLane | None = QuickLane(self, host) if has_quick else None
         self.quick_reads = self.heavy_reads = self.replaced = 0
 
@@ -146,6 +151,16 @@ class Lanes:
         with self._lock:
             self._assign()
 
+    def look(self) -> float | None:
+        """From the quick lane: if it is time, see what runs and whether more may. Seconds until the next look."""
+        with self._lock:
+            now = monotonic()
+            if self._next_look is not None and now >= self._next_look:
+                self._next_look = None
+                self._assign()
+            at = self._next_look
+        return None if at is None else max(0.0, at - now)
+
     def may_close(self, lane: HeavyLane) -> bool:
         """From a lane that was idle for long: is it one too many?"""
         with self._lock:
@@ -180,8 +195,6 @@ class Lanes:
             for call in waiting:
                 self._queue.remove(call)
             lanes = list(self._lanes)
-            if self._recheck is not None:
-                self._recheck.cancel()
         self._port.settle([(call, None, closed()) for call in waiting])
         if self.quick is not None:
             self.quick.stop()
@@ -224,44 +237,34 @@ class Lanes:
             return True
 
     def _assign(self) -> None:
-        while (call := self._queue.peek()) is not None:
-            if call.settled:
-                self._queue.pop()
-                continue
+        """Give the lanes what may run now; open some for what finds none free."""
+        while self._queue:
+            lane = next((lane for lane in self._lanes if lane.is_idle), None)
+            if lane is None and len(self._lanes) >= self._limit:
+                return
             now = monotonic()
-            match self._plan.next([lane.view(now) for lane in self._lanes]):
-                case Move.HOLD:
-                    self._look_again()
-                    return
-                case Move.OPEN:
-                    try:
-                        lane = self._open()
-                    except RuntimeError as exc:  # no more threads
-                        if self._lanes:
-                            return  # the next lane that is idle takes it
-                        self._queue.pop()
-                        self._port.settle([(call, None, no_thread(exc))])
-                        continue
-                case _:
-                    lane = next(lane for lane in self._lanes if lane.is_idle)
-            self._queue.pop()
-            lane.assign(call, now)
+            asked = [lane.uses(now) for lane in self._lanes if lane.session is None and not lane.is_idle]
+            steps = [lane.uses(now) for lane in self._lanes if lane.is_long_in_a_step(now)]
+            call = self._queue.next(now, asked, steps)
+            if call is None:
+                self._look_again(now)
+                return
+            if lane is None and not call.settled:
+                try:
+                    lane = self._open()
+                except RuntimeError as exc:  # no more threads
+                    if self._lanes:
+                        return  # the next lane that is idle takes it
+                    self._port.settle([(call, None, no_thread(exc))])
+            self._queue.take(call)
+            if lane is not None and not call.settled:
+                lane.assign(call, now)
 
-    def _look_again(self) -> None:
-        """Held work is looked at again soon: the lanes may turn out to wait for storage."""
-        if self._recheck is None and not self._closing and len(self._lanes) < self._plan.limit:
-            timer = threading.Timer(self._plan.look_after_s, self._rechecked)
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:
-                return  # no more threads, so no more lanes either: those that there are look when they are idle
-            self._recheck = timer
-
-    def _rechecked(self) -> None:
-        with self._lock:
-            self._recheck = None
-            self._assign()
+    def _look_again(self, now: float) -> None:
+        """Reads are held: the lanes may turn out to use less than was expected of them."""
+        if self._next_look is None and self.quick is not None:
+            self._next_look = now + LOOK_AFTER_S
+            self.quick.look_again()
 
     def _open(self) -> HeavyLane:
         lane = HeavyLane(self, self._host)
@@ -369,6 +372,11 @@ class QuickLane(_Lane):
         self._closing = True
         self._bell.ring()
 
+    def look_again(self) -> None:
+        """There is a new time for a look at the heavy lanes."""
+        if threading.current_thread() is not self.thread:
+            self._bell.ring()
+
     def _kick(self) -> None:
         self._kicked = False
         self._bell.ring()
@@ -379,13 +387,14 @@ class QuickLane(_Lane):
 
     def _main(self) -> None:
         while not self._closing or self.inbox:
-            if self.inbox:
-                try:
+            try:
+                wait_s = self._lanes.look()
+                if self.inbox:
                     self._drain()
-                except BaseException as exc:
-                    self._crashed(exc)
-            else:
-                self._bell.wait()
+                else:
+                    self._bell.wait(wait_s)
+            except BaseException as exc:
+                self._crashed(exc)
         self._over = True
         self._refuse()
         self._disconnect()
@@ -410,11 +419,15 @@ class QuickLane(_Lane):
         self._disconnect()
 
     def _drain(self) -> None:
+        """Answer what there is, for a while: all by one wake of the loop."""
         replies = self._replies
         until = monotonic() + DRAIN_S
         while self.inbox:
             call = self._in_hand = self.inbox.popleft()
             if call.settled:
+                continue
+            if call.profile.cost.lane is Place.HEAVY:  # so it has turned out while this one waited
+                self._lanes.to_heavy(call)
                 continue
             self._ticks = 0
             started = call.started = monotonic()
@@ -431,9 +444,7 @@ class QuickLane(_Lane):
             self._lanes.quick_reads += 1
             replies.append((call, result, error))
             if now >= until:
-                self._port.settle(replies)
-                replies = self._replies = []
-                until = now + DRAIN_S
+                break
         self._in_hand = None
         self._replies = []
         if replies:
@@ -458,7 +469,11 @@ class HeavyLane(_Lane):
         self.sql: str | None = None
         self.session: Session | None = None
         self._begun = False
-        self._cpu_then: float | None = None
+        self._meter: ThreadMeter | None = None
+        self._reading: Reading | None = None
+        self._uses = UNKNOWN
+        self._least_gil = 0.0
+        self._look_at = 0.0
         self._in_hand: ReadCall | Session | Step | End | None = None
         self._ended_by: BaseException | None = None
 
@@ -473,22 +488,31 @@ class HeavyLane(_Lane):
         self.is_idle = False
         self.started = now
         self.sql = call.sql if isinstance(call, ReadCall) else None
-        self._cpu_then = thread_cpu_s(self.thread.native_id)
+        uses = self._uses = call.wants
+        self._least_gil = 0.0 if uses is UNKNOWN else uses.gil
+        self._look_at = now + (UNKNOWN_FOR_S if uses is UNKNOWN else LOOK_AFTER_S)
+        self._reading = None
         self.inbox.put(call)
 
-    def view(self, now: float) -> LaneView:
-        if self.is_idle:
-            return LaneView()
-        if self.session is not None:
-            return LaneView(None if self.sql is None else now - self.started, None, held=True)
-        busy = now - self.started
-        cpu = thread_cpu_s(self.thread.native_id) if busy > 0.01 else None
-        spent = cpu - self._cpu_then if cpu is not None and self._cpu_then is not None else None
-        return LaneView(busy, spent)
+    def uses(self, now: float) -> Use:
+        """What it uses: as expected at first, as measured when it has run for a while."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK_AFTER_S
+            reading, current, meter = self._reading, self.current, self._meter
+            later = meter.look() if meter is not None else None
+            if reading is not None and later is not None:
+                use = used(reading.until(later, current.rows if isinstance(current, ReadCall) else 0))
+                self._uses = Use(use.cpu, max(use.gil, self._least_gil))
+        return self._uses
+
+    def is_long_in_a_step(self, now: float) -> bool:
+        """Does a step of a session run here, and for a while?"""
+        return self.session is not None and self.sql is not None and now - self.started >= LOOK_AFTER_S
 
     def _main(self) -> None:
         error: BaseException
         try:
+            self._meter = ThreadMeter()
             self._serve()
             error = closed()
         except BaseException as exc:
@@ -499,6 +523,8 @@ class HeavyLane(_Lane):
         self._in_hand = None
         self._refuse(error)
         self._disconnect()
+        if self._meter is not None:
+            self._meter.close()
 
     def _refuse(self, error: BaseException) -> None:
         """The thread takes nothing more. By whoever comes last: a caller may just have passed the gate."""
@@ -544,13 +570,30 @@ class HeavyLane(_Lane):
         result: Any = None
         error: BaseException | None = None
         if not call.settled:
+            self._measure()
             result, error = self._perform(call, call.sql, call.run)
             call.ran_s = monotonic() - call.started
+            self._learn(call)
             if error is None:
                 call.profile.cost.ran(call.ran_s)
             self._lanes.heavy_reads += 1
         self._rest()
         self._port.settle([(call, result, error)])
+
+    def _measure(self) -> None:
+        """From here on."""
+        if self._meter is not None:
+            self._reading = self._meter.read()
+
+    def _learn(self, call: ReadCall) -> None:
+        """What a read has used that took long enough to tell, also one that was stopped."""
+        if call.ran_s < TOLD_APART_S or self._meter is None or self._reading is None:
+            return
+        cost, spent = call.profile.cost, self._reading.until(self._meter.read(), call.rows)
+        if cost.demand is None:
+            cost.demand = Demand(spent)
+        else:
+            cost.demand.ran(spent)
 
     def _begin(self, session: Session) -> None:
         if session.settled:
@@ -565,8 +608,12 @@ class HeavyLane(_Lane):
     def _step(self, step: Step) -> None:
         if step.settled:
             return
-        self.sql = step.sql
+        self._measure()
+        self._uses = UNKNOWN
+        self._least_gil = 0.0
         self.started = step.started = monotonic()
+        self._look_at = self.started + LOOK_AFTER_S
+        self.sql = step.sql
         session, connection = step.session, self.connection
         result: Any = None
         error: BaseException | None

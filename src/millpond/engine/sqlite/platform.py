@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-__all__ = ["LockHolder", "file_lock_holder", "linux_facts", "thread_cpu_s", "times_mapped", "write_lock_holder"]
+__all__ = ["LockHolder", "cores", "file_lock_holder", "linux_facts", "times_mapped", "write_lock_holder"]
 
 linux_facts = sys.platform.startswith("linux")
 """False takes all of it away, as on macOS and Windows: features go, the service stays."""
@@ -68,19 +68,11 @@ def _holder(path: str, first: int, last: int, kinds: tuple[str, ...]) -> LockHol
     return None if pid is None else LockHolder(pid, _program(pid), pid == os.getpid())
 
 
-def thread_cpu_s(native_id: int | None) -> float | None:
-    """CPU time of a thread of this process, time spent waiting for a CPU included; None if unknown.
-
-    A lane that waits for storage has little of either; a busy one has one or the other.
-    """
-    if not linux_facts or native_id is None:
-        return None
-    try:
-        with open(f"/proc/self/task/{native_id}/schedstat", encoding="ascii") as stat:
-            on_cpu, on_queue, _ = stat.read().split()
-    except (OSError, ValueError):
-        return None
-    return (int(on_cpu) + int(on_queue)) / 1e9
+def cores() -> int:
+    """The cores that this process may use."""
+    if linux_facts:
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def times_mapped(inode: int) -> int:

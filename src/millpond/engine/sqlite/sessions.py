@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from millpond import errors
 from millpond.engine.sqlite.connection import Connection
 from millpond.messages import line
+from millpond.statements.demand import NOTHING
 
 __all__ = ["End", "Session", "Step", "closed", "closing", "fault", "no_thread", "nothing"]
 
@@ -23,12 +24,15 @@ class Lane(Protocol):
 class Session:
     """A lane kept by one caller: a snapshot or an iterator. Its steps run in the lane's thread.
 
-    what, place: for people. broken: what took its reader away, and with it the commit that it saw.
+    what, place: for people. broken: what took its reader away, and with it the commit that it saw. wants: nothing;
+    its steps run unasked, since nobody else can have its lane.
     """
 
+    wants = NOTHING
+
     __slots__ = (
-        "_lane", "broken", "caller", "deadline", "given_back", "given_up", "last", "place", "priority", "queued",
-        "submitted", "timeout_s", "waiter", "what",
+        "_lane", "broken", "caller", "deadline", "given_back", "given_up", "last", "line", "place", "priority",
+        "queued", "submitted", "timeout_s", "waiter", "what",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +46,7 @@ class Session:
         self.caller = caller
         self.submitted = self.last = submitted
         self.queued = False
+        self.line = 0
         self.given_back = False
         self.given_up = False
         self.timeout_s = 0.0
