@@ -22,6 +22,8 @@ FORGIVEN_AFTER = 10_000
 STRIKES = 3.0
 STRIKE_FADES = 0.25
 BEST_FADES = 1.02
+ROWS_WEIGH = 0.3
+"""Many rows are a sample in themselves, and what a row takes grows with its table."""
 
 
 class Lane(enum.IntEnum):
@@ -44,13 +46,14 @@ class Cost:
     proof that is wanted, up to MOST_PROOF; long good conduct halves it.
     """
 
-    __slots__ = ("_cheap", "_lane", "_passed_over", "_strikes", "best_s", "inline", "mean_s", "proof")
+    __slots__ = ("_cheap", "_lane", "_passed_over", "_strikes", "best_s", "inline", "mean_s", "proof", "row_s")
 
     def __init__(self) -> None:
         self.lane = Lane.QUICK
         self.proof = FIRST_PROOF
         self.mean_s = 0.0
         self.best_s = float("inf")
+        self.row_s = 0.0
         self._cheap = 0
         self._passed_over = 0
         self._strikes = 0.0
@@ -92,6 +95,16 @@ class Cost:
         else:
             self._passed_over = SAMPLE - 1
             self.ran(seconds, SAMPLE)
+
+    @property
+    def least_s(self) -> float:
+        """What a run takes at best; 0 where none was seen."""
+        return self.best_s if self.best_s != float("inf") else 0.0
+
+    def ran_many(self, seconds: float, rows: int) -> None:
+        """Take in a run over many rows of parameters: what one of them takes is all that is learnt from it."""
+        seconds /= rows
+        self.row_s += (seconds - self.row_s) * ROWS_WEIGH if self.row_s else seconds
 
     def over_budget(self) -> None:
         """It was interrupted, or is too slow for where it runs: one place down."""
