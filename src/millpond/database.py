@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors, messages
+from millpond.bulk import Slices
 from millpond.callers.tasks import TaskPort, Watch, let_others_run
 from millpond.engine.sqlite.calls import (
     Barrier,
@@ -313,12 +314,23 @@ class Database(Front):
         self,
         sql: str,
         rows: Iterable[Any] | AsyncIterable[Any],
-        *,
+        *extra: Never,
+        atomic: bool = True,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         durability: Durability | None = None,
     ) -> ExecuteResult:
-        """Run one statement once per row of parameters, all or none. rows: any iterable, also asynchronous."""
+        """Run one statement once per row of parameters, all or none. rows: any iterable, also asynchronous.
+
+        atomic=False: in slices of `bulk_slice_ms`, between which the writes of others get through. Rows are taken
+        as they are needed, so they may be more than fit into memory. Each slice is written wholly or not at all;
+        the first that fails ends the call, and the error's `.rows_applied` says how many rows are in the file.
+        timeout: for the whole call.
+        """
+        if extra:
+            self._given(sql, None, None, extra, "execute_many")
+        if not atomic:
+            return await Slices(self, sql, timeout, priority, durability).run(rows)
         engine = self._check_open()
         self._check_params(sql, None)
         found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)

@@ -42,10 +42,13 @@ class Error(Exception):
     code: the anchor of its section in the reference; see: a finer anchor, for the note alone.
     sql: the statement, never its parameters. waited, retry_after: seconds. path: the file's full path.
     retryable: the same call may succeed later. applied: whether a write is in the file; None for reads.
+    rows_applied: of execute_many(atomic=False) alone, so many of its first rows are in the file; then `applied` is
+    "no" if none is, "unknown" if it is not known of some more, and else "yes".
     """
 
     code: str = "error"
     retryable: bool = False
+    rows_applied: int | None = None
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ from millpond.engine.sqlite.lanes import Session, Step
 from millpond.events import Observer
 from millpond.into import check_kind, made
 from millpond.locations import locate
-from millpond.parameters import PLAIN, check, gathered, not_text, several_parameters
+from millpond.parameters import PLAIN, check, gathered, in_slices_inside, not_text, several_parameters
 from millpond.places import caller, describe
 from millpond.ports import Port
 from millpond.scheduling.fair_queue import Priority
@@ -162,15 +162,25 @@ class Front:
             raise
 
     def _given(
-        self, sql: Any, into: Any, timeout: float | None, extra: tuple[Any, ...], method: str, priority: Any = None
+        self,
+        sql: Any,
+        into: Any,
+        timeout: float | None,
+        extra: tuple[Any, ...],
+        method: str,
+        priority: Any = None,
+        *,
+        atomic: bool = True,
     ) -> None:
         """Refuse what was wrongly given to a call. Only asked where anything but sql and params was given.
 
-        priority: given to a statement of a block, which has one for all. Raises: ProgrammingError; DeadlineExceeded
-        for a timeout of 0.
+        priority, atomic: given to a statement of a block, which has one for all, and is a whole. Raises:
+        ProgrammingError; DeadlineExceeded for a timeout of 0.
         """
         if extra:
             raise several_parameters(method, 1 + len(extra))
+        if not atomic:
+            raise in_slices_inside()
         if priority is not None:
             raise errors.ProgrammingError(
                 f"{method} inside a block takes no priority=: a transaction or snapshot has one, its own",

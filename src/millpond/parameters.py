@@ -15,7 +15,17 @@ from typing import Any, Final
 from millpond.errors import ParameterError, ProgrammingError
 from millpond.messages import clip, line, not_applied
 
-__all__ = ["PLAIN", "Adapters", "Converters", "check", "gathered", "not_text", "several_parameters"]
+__all__ = [
+    "PLAIN",
+    "Adapters",
+    "Converters",
+    "check",
+    "gathered",
+    "in_slices_inside",
+    "not_text",
+    "rows_of",
+    "several_parameters",
+]
 
 Stored = int | float | str | bytes | None
 
@@ -53,8 +63,8 @@ def check(params: object, sql: str | None = None) -> Any:
     raise ParameterError(line(what), detail=f"{shown}parameters: {kind}", hint=hint, sql=sql, applied=not_applied(sql))
 
 
-def gathered(rows: Any, sql: str) -> list[Any]:
-    """Rows of parameters as a list, each looked at. Raises: ParameterError."""
+def rows_of(rows: Any, sql: str) -> Iterable[Any]:
+    """What may be rows of parameters; they are still to be looked at. Raises: ParameterError."""
     if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
         raise ParameterError(
             f"execute_many takes an iterable of rows, not {type(rows).__name__}",
@@ -62,7 +72,12 @@ def gathered(rows: Any, sql: str) -> list[Any]:
             sql=sql,
             applied="no",
         )
-    found = list(rows)
+    return rows
+
+
+def gathered(rows: Any, sql: str) -> list[Any]:
+    """Rows of parameters as a list, each looked at. Raises: ParameterError."""
+    found = list(rows_of(rows, sql))
     for row in found:
         if row.__class__ not in PLAIN:
             check(row, sql)
@@ -72,9 +87,24 @@ def gathered(rows: Any, sql: str) -> list[Any]:
 def several_parameters(method: str, number: int) -> ParameterError:
     """The error for `execute(sql, 1, 2)`: the values themselves appear nowhere."""
     names = ", ".join("abcdefgh"[:number]) + (", ..." if number > len("abcdefgh") else "")
+    if method == "execute_many":
+        return ParameterError(
+            f"{method} takes the rows of parameters as one iterable, not as {number} arguments",
+            hint=f"Write {method}(sql, [{names}]), each of them a sequence or a mapping.",
+            applied="no",
+        )
     return ParameterError(
         f"{method} takes the parameters of a statement as one sequence, not as {number} arguments",
         hint=f"Write {method}(sql, ({names})).",
+        applied="no",
+    )
+
+
+def in_slices_inside() -> ProgrammingError:
+    """The error for `execute_many(..., atomic=False)` inside a transaction."""
+    return ProgrammingError(
+        "execute_many inside a transaction takes no atomic=False: a transaction is in the file wholly or not at all",
+        hint="Leave it out; or call db.execute_many(..., atomic=False) outside the transaction.",
         applied="no",
     )
 

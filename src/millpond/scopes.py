@@ -159,11 +159,17 @@ class TransactionScope(BlockReads):
         return result
 
     async def execute_many(
-        self, sql: str, rows: Iterable[Any] | AsyncIterable[Any], *, timeout: float | None = None, priority: None = None
+        self,
+        sql: str,
+        rows: Iterable[Any] | AsyncIterable[Any],
+        *extra: Never,
+        atomic: bool = True,
+        timeout: float | None = None,
+        priority: None = None,
     ) -> ExecuteResult:
         """Run one statement once per row of parameters."""
-        if timeout is not None or priority is not None:
-            self._db._given(sql, None, timeout, (), "execute_many", priority)
+        if extra or not atomic or timeout is not None or priority is not None:
+            self._db._given(sql, None, timeout, extra, "execute_many", priority, atomic=atomic)
         found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
         profile = self._profile(sql)
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors, messages
+from millpond.bulk import SlicesOfThread
 from millpond.callers.spells import Spells
 from millpond.callers.threads import ThreadPort, ThreadWaiter
 from millpond.engine.sqlite.calls import Barrier, FunctionWrite, ManyWrite, Question, ScriptWrite, WriteCall, WriterOnly
@@ -246,12 +247,17 @@ class Database(Front):
         self,
         sql: str,
         rows: Iterable[Any],
-        *,
+        *extra: Never,
+        atomic: bool = True,
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         durability: Durability | None = None,
     ) -> ExecuteResult:
-        """Run one statement once per row of parameters, all or none."""
+        """Run one statement once per row of parameters, all or none; with atomic=False in slices."""
+        if extra:
+            self._given(sql, None, None, extra, "execute_many")
+        if not atomic:
+            return SlicesOfThread(self, sql, timeout, priority, durability).run(rows)
         engine = self._check_open()
         self._check_params(sql, None)
         found = gathered(rows, sql)

@@ -36,19 +36,21 @@ T = TypeVar("T", bound=Waiting)
 
 
 class FairQueue(Generic[T]):
-    """Members by class, then in turns between callers, then in order of arrival.
+    """Members by class, then in rounds, then in order of arrival.
 
-    Within a class a caller that has many waiting is passed by each other caller once per turn:
-    start-time fair queueing with equal weights (Goyal, Vin, Cheng 1996). Between classes the one
-    whose head has waited longest counts first, after its head start. Removing is lazy, and the dead
-    are swept out before they outnumber the living.
+    A round is what waits when the one before it begins: a member comes into the next one, or later, if it is
+    to let some rounds pass. A caller has one member per round, so one that has many waiting is passed by each
+    other caller, and none waits for ever, however many new callers come: self-clocked fair queueing (Golestani
+    1994), the round that is served being the clock. Between classes the one whose head has waited longest
+    counts first, after its head start. Removing is lazy, and the dead are swept out before they outnumber the
+    living.
     """
 
-    __slots__ = ("_dead", "_found", "_heaps", "_last", "_seq", "_virtual", "size")
+    __slots__ = ("_dead", "_found", "_heaps", "_last", "_round", "_seq", "size")
 
     def __init__(self) -> None:
         self._heaps: tuple[list[tuple[int, int, T]], ...] = ([], [], [], [])
-        self._virtual = [0, 0, 0, 0]
+        self._round = [0, 0, 0, 0]
         self._last: dict[tuple[int, Hashable], int] = {}
         self._seq = 0
         self.size = 0
@@ -64,14 +66,15 @@ class FairQueue(Generic[T]):
                 if member.queued:
                     yield member
 
-    def push(self, member: T) -> None:
+    def push(self, member: T, later: int = 0) -> None:
+        """Take a member in. later: so many rounds of the others' members go first, whenever those come."""
         cls = member.priority
         key = (cls, member.caller)
-        tag = max(self._virtual[cls], self._last.get(key, 0)) + 1
-        self._last[key] = tag
+        number = max(self._round[cls], self._last.get(key, 0)) + 1 + later
+        self._last[key] = number
         self._seq += 1
         member.queued = True
-        heappush(self._heaps[cls], (tag, self._seq, member))
+        heappush(self._heaps[cls], (number, self._seq, member))
         self._found = None
         self.size += 1
         if len(self._last) > 1024 + 4 * self.size:
@@ -94,8 +97,8 @@ class FairQueue(Generic[T]):
         self._found = None
         if not heap:
             return None
-        tag, _, member = heappop(heap)
-        self._virtual[member.priority] = tag - 1
+        number, _, member = heappop(heap)
+        self._round[member.priority] = number
         member.queued = False
         self.size -= 1
         return member
@@ -132,4 +135,4 @@ class FairQueue(Generic[T]):
         self._dead = 0
 
     def _forget_idle_callers(self) -> None:
-        self._last = {key: tag for key, tag in self._last.items() if tag > self._virtual[key[0]]}
+        self._last = {key: number for key, number in self._last.items() if number > self._round[key[0]]}

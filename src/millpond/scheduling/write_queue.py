@@ -41,7 +41,8 @@ class Mode(enum.Enum):
 class WriteJob:
     """What the queue knows of a job. The shell adds what it takes to run it.
 
-    cost_s: predicted seconds in the writer. full: wants to survive a power cut.
+    cost_s: predicted seconds in the writer, as they usually are; least_s: as they are at best, which no busy
+    machine makes look long. full: wants to survive a power cut.
     lease: an interactive transaction; shares: one that is known to await nothing but the database.
     alone, outside, reads: see Mode. deadline: seconds on the shell's clock, None for never.
 
@@ -52,6 +53,7 @@ class WriteJob:
     priority: int = 1
     deadline: float | None = None
     cost_s: float = 0.00005
+    least_s: float = 0.0
     full: bool = True
     lease: bool = False
     shares: bool = True
@@ -81,6 +83,12 @@ class Batch:
     expired: list[WriteJob] = field(default_factory=list)
 
 
+LONG_SHARE = 4
+"""A job is long that takes such a part of a batch's budget (4: a quarter): what a commit costs, more or less."""
+LATER = 3
+"""A long job lets so many rounds of shorter ones go first, at most: some commits, which it will hardly notice."""
+
+
 @dataclass(slots=True, repr=False)
 class WriteQueue:
     """Waiting writes, in fair order, and the batches cut from them.
@@ -93,11 +101,14 @@ class WriteQueue:
     - at most `limit` jobs wait; one more is refused, and nothing is changed by that;
     - a job is cut once, or once more alone after each loss; never after its deadline or a cancel;
     - a batch has at most `batch_jobs` jobs and is predicted to take `budget_s` at most, unless it is one job;
+      short jobs and long ones (a LONG_SHARE of `budget_s` or more) are in no batch together;
     - a job that wants a sync is never in a batch without one;
-    - jobs of one caller and priority run in the order in which they came;
-    - while a caller's next job waits, each other caller of its priority is served twice at most (a job that
-      is cancelled has had its turn); a lower priority is passed only by what came within its head start;
-      a lease of its own lets one batch of others go first.
+    - jobs of one caller and priority run in the order in which they came, whatever they cost;
+    - a caller's next job that is short is passed by nothing of its priority that comes later;
+    - one that is long is passed by what comes within LATER rounds: a round is what waits when it begins;
+    - while a caller's next job waits, each other caller of its priority is served twice at most, and once more for
+      each round that it lets pass (a job that is cancelled has had its turn); a lower priority is passed only by
+      what came within its head start; a lease of its own lets one batch of others go first.
     Times are seconds on the shell's monotonic clock.
     """
 
@@ -145,7 +156,8 @@ class WriteQueue:
         job.submitted = now
         job.state = _WAITING
         self._full += job.full
-        self._queue.push(job)
+        long_s = self.budget_s / LONG_SHARE
+        self._queue.push(job, 0 if job.least_s < long_s else min(LATER, int(job.least_s / long_s)))
         return None
 
     def cancel(self, job: WriteJob) -> bool:
@@ -173,6 +185,8 @@ class WriteQueue:
             if batch.jobs:
                 return batch
         cost = 0.0
+        is_long = False
+        long_s = self.budget_s / LONG_SHARE
         while (job := self._queue.peek()) is not None:
             if job.deadline is not None and job.deadline <= now:
                 self._expire(batch, job)
@@ -189,14 +203,18 @@ class WriteQueue:
                 if not batch.jobs:
                     self._take(batch, job, Mode.OUTSIDE if job.outside else Mode.ALONE)
                 break
+            least_s = job.least_s
+            cost_s = job.cost_s if job.cost_s > least_s else least_s
             if batch.jobs and (
                 job.reads is not (batch.mode is Mode.READS)
+                or (least_s >= long_s) is not is_long
                 or len(batch.jobs) >= self.batch_jobs
-                or cost + job.cost_s > self.budget_s
+                or cost + cost_s > self.budget_s
             ):
                 break
             self._take(batch, job, Mode.READS if job.reads else Mode.TOGETHER)
-            cost += job.cost_s
+            cost += cost_s
+            is_long = least_s >= long_s
         if not batch.jobs and inside:
             self._cut_due(batch, now, full)
         return batch

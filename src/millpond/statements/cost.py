@@ -24,6 +24,8 @@ FORGIVEN_AFTER = 10_000
 STRIKES = 3.0
 STRIKE_FADES = 0.25
 BEST_FADES = 1.02
+ROWS_WEIGH = 0.3
+"""Many rows are a sample in themselves, and what a row takes grows with its table."""
 
 
 class Lane(enum.IntEnum):
@@ -48,7 +50,18 @@ class Cost:
     demand: what it uses in a heavy lane, from its first run there on.
     """
 
-    __slots__ = ("_cheap", "_lane", "_passed_over", "_strikes", "best_s", "demand", "inline", "mean_s", "proof")
+    __slots__ = (
+        "_cheap",
+        "_lane",
+        "_passed_over",
+        "_strikes",
+        "best_s",
+        "demand",
+        "inline",
+        "mean_s",
+        "proof",
+        "row_s",
+    )
 
     def __init__(self) -> None:
         self.lane = Lane.QUICK
@@ -56,6 +69,7 @@ class Cost:
         self.mean_s = 0.0
         self.best_s = float("inf")
         self.demand: Demand | None = None
+        self.row_s = 0.0
         self._cheap = 0
         self._passed_over = 0
         self._strikes = 0.0
@@ -97,6 +111,16 @@ class Cost:
         else:
             self._passed_over = SAMPLE - 1
             self.ran(seconds, SAMPLE)
+
+    @property
+    def least_s(self) -> float:
+        """What a run takes at best; 0 where none was seen."""
+        return self.best_s if self.best_s != float("inf") else 0.0
+
+    def ran_many(self, seconds: float, rows: int) -> None:
+        """Take in a run over many rows of parameters: what one of them takes is all that is learnt from it."""
+        seconds /= rows
+        self.row_s += (seconds - self.row_s) * ROWS_WEIGH if self.row_s else seconds
 
     def over_budget(self) -> None:
         """It was interrupted, or is too slow for where it runs: one place down."""

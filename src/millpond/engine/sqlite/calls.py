@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Never, Protocol, TypeVar, overload
 
@@ -14,7 +15,7 @@ from millpond.engine.sqlite.connection import ALL, ONE, RESULT, VALUE, Connectio
 from millpond.engine.sqlite.slices import all_rows
 from millpond.guesses import with_guesses
 from millpond.into import check_kind, made
-from millpond.parameters import PLAIN, check, gathered, not_text, several_parameters
+from millpond.parameters import PLAIN, check, gathered, in_slices_inside, not_text, several_parameters
 from millpond.scheduling.write_queue import WriteJob
 from millpond.statements.cost import Cost, Costs
 from millpond.statements.demand import UNKNOWN, Use
@@ -31,7 +32,8 @@ ENGINE_ERRORS = (apsw.Error, TypeError, ValueError, KeyError, OverflowError)
 """What apsw raises, and what Python raises while it binds parameters."""
 UNKNOWN_COST_S = 0.00003
 ROW_COST_S = 0.000003
-"""Predicted seconds in the writer, before a statement's own are known."""
+CHARACTER_COST_S = 0.0000002
+"""Predicted seconds in the writer, before a statement's own are known; of a script for each of its characters."""
 
 
 class ReadCall:
@@ -164,6 +166,10 @@ class StatementWrite(WriteCall):
         self.cheap = cost.inline and profile.is_write and not self.alone
 
     @property
+    def least_s(self) -> float:  # type: ignore[override]  # asked for only where it is queued
+        return self.profile.cost.least_s
+
+    @property
     def savepoint(self) -> bool:
         return self.profile.keeps_partial or bool(self.profile.names)  # its rows may fail to come when it has run
 
@@ -172,17 +178,23 @@ class StatementWrite(WriteCall):
 
 
 class ManyWrite(WriteCall):
-    """One statement over many rows of parameters, all or none."""
+    """One statement over many rows of parameters, all or none. ran_s: how long it ran."""
+
+    ran_s = 0.0
 
     def __init__(self, profile: Profile, rows: Sequence[Parameters], terms: Terms) -> None:
         super().__init__(profile.sql, terms)
         self.profile = profile
         self.rows = rows
         self.alone = profile.ends_transaction
-        self.cost_s = ROW_COST_S * len(rows)
+        self.cost_s = self.least_s = (profile.cost.row_s or ROW_COST_S) * len(rows)
 
     def run(self, connection: Connection) -> ExecuteResult:
-        return connection.many(self.profile, self.rows)
+        began = monotonic()
+        result = connection.many(self.profile, self.rows)
+        self.ran_s = monotonic() - began
+        self.profile.cost.ran_many(self.ran_s, len(self.rows))
+        return result
 
 
 class ScriptWrite(WriteCall):
@@ -191,6 +203,7 @@ class ScriptWrite(WriteCall):
     def __init__(self, sql: str, script_on: Callable[[Connection, str, str], None], terms: Terms) -> None:
         super().__init__(sql, terms)
         self.script_on = script_on
+        self.cost_s = self.least_s = CHARACTER_COST_S * len(sql)
 
     def run(self, connection: Connection) -> None:
         self.script_on(connection, self.sql, "execute_script")
@@ -220,6 +233,10 @@ class FunctionWrite(WriteCall):
         self.open_transaction = host.transaction_on
         cost = self.cost = host.functions.of(function)
         self.cheap = cost is not None and cost.inline
+
+    @property
+    def least_s(self) -> float:  # type: ignore[override]  # asked for only where it is queued
+        return self.cost.least_s if self.cost is not None else 0.0
 
     @property
     def sql(self) -> str:  # type: ignore[override]  # made when it is asked for, which is only by errors
@@ -362,11 +379,17 @@ class Transaction:
         return result
 
     def execute_many(
-        self, sql: str, rows: Iterable[Parameters], *, timeout: Any = None, priority: Any = None
+        self,
+        sql: str,
+        rows: Iterable[Parameters],
+        *extra: Never,
+        atomic: bool = True,
+        timeout: Any = None,
+        priority: Any = None,
     ) -> ExecuteResult:
         """Run one statement once per row of parameters."""
-        if timeout is not None or priority is not None:
-            _given((), None, "execute_many", timeout, priority)
+        if extra or not atomic or timeout is not None or priority is not None:
+            _given(extra, None, "execute_many", timeout, priority, atomic=atomic)
         if not isinstance(sql, str):
             raise not_text(sql)
         found = gathered(rows, sql)
@@ -521,10 +544,14 @@ class Savepoint:
         connection.run("RELEASE part")
 
 
-def _given(extra: tuple[Any, ...], into: Any, method: str, timeout: object, priority: object) -> None:
+def _given(
+    extra: tuple[Any, ...], into: Any, method: str, timeout: object, priority: object, *, atomic: bool = True
+) -> None:
     """Refuse what was wrongly given to a method of a function's transaction."""
     if extra:
         raise several_parameters(method, 1 + len(extra))
+    if not atomic:
+        raise in_slices_inside()
     if timeout is not None or priority is not None:
         name = "timeout" if timeout is not None else "priority"
         raise errors.ProgrammingError(

@@ -77,7 +77,7 @@ class Lease(WriteCall):
         self._line = line
         self.known = known
         self.shares = self.cheap = known.shares
-        self.cost_s = known.cost_s
+        self.cost_s = self.least_s = known.cost_s
 
     @property
     def place(self) -> str:
