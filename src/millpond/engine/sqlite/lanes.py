@@ -18,6 +18,7 @@ from millpond import errors, events
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import ReadCall
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.holdback import Holdback, Reader
 from millpond.engine.sqlite.platform import thread_cpu_s
 from millpond.engine.sqlite.sessions import End, Session, Step, closed, closing, fault, no_thread, nothing
 from millpond.ports import Port, Reply
@@ -67,6 +68,7 @@ class Lanes:
         self._lanes: list[HeavyLane] = []
         self._closing = False
         self._recheck: threading.Timer | None = None
+        self.holdback = Holdback(self._lock, self._queue, self._lanes, self._assign)
         self.quick: QuickLane | None = QuickLane(self, host) if has_quick else None
         self.quick_reads = self.heavy_reads = self.replaced = 0
 
@@ -74,7 +76,8 @@ class Lanes:
         return len(self._lanes) + (self.quick is not None)
 
     def __repr__(self) -> str:
-        return f"<Lanes: {self.busy} of {len(self)} busy, {self.waiting} reads wait>"
+        held = f", {len(self.holdback)} of them for older ones to end: the log is long" if self.holdback else ""
+        return f"<Lanes: {self.busy} of {len(self)} busy, {self.waiting} reads wait{held}>"
 
     @property
     def busy(self) -> int:
@@ -83,7 +86,7 @@ class Lanes:
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + (len(self.quick.inbox) if self.quick is not None else 0)
+        return len(self._queue) + len(self.holdback) + (len(self.quick.inbox) if self.quick is not None else 0)
 
     @property
     def longest(self) -> tuple[str, float] | None:
@@ -128,7 +131,7 @@ class Lanes:
     def cancel(self, call: ReadCall | Session) -> None:
         """Nobody waits for it any more: it is taken out, or stopped where it runs."""
         with self._lock:
-            if self._queue.remove(call):
+            if self._queue.remove(call) or self.holdback.drop(call):
                 return
             lanes = list(self._lanes)
         if isinstance(call, ReadCall):
@@ -145,6 +148,7 @@ class Lanes:
         """From a lane: it has nothing to do."""
         with self._lock:
             self._assign()
+            self.holdback.look()
 
     def may_close(self, lane: HeavyLane) -> bool:
         """From a lane that was idle for long: is it one too many?"""
@@ -163,6 +167,7 @@ class Lanes:
             if lane in self._lanes:
                 self._lanes.remove(lane)
             self._assign()
+            self.holdback.look()
         return fault(exc)
 
     def faulty(self, lane: _Lane, exc: BaseException) -> None:
@@ -179,6 +184,7 @@ class Lanes:
             waiting = list(self._queue)
             for call in waiting:
                 self._queue.remove(call)
+            waiting += self.holdback.end()
             lanes = list(self._lanes)
             if self._recheck is not None:
                 self._recheck.cancel()
@@ -219,8 +225,9 @@ class Lanes:
         with self._lock:
             if self._closing:
                 return False
-            self._queue.push(call)
-            self._assign()
+            if not self.holdback.takes(call):
+                self._queue.push(call)
+                self._assign()
             return True
 
     def _assign(self) -> None:
@@ -333,6 +340,10 @@ class _Lane:
         except BaseException as exc:
             return None, self._host.translate(exc, sql)
 
+    def _give_memory_back(self) -> None:
+        if self.connection is not None and self._host.settings.shrink_memory:
+            self.connection.db.release_memory()
+
     def _disconnect(self) -> None:
         with self._stopping:
             connection, self.connection = self.connection, None
@@ -384,7 +395,8 @@ class QuickLane(_Lane):
                     self._drain()
                 except BaseException as exc:
                     self._crashed(exc)
-            else:
+            elif not self._bell.wait(self._host.settings.idle_close_s):
+                self._give_memory_back()
                 self._bell.wait()
         self._over = True
         self._refuse()
@@ -476,6 +488,14 @@ class HeavyLane(_Lane):
         self._cpu_then = thread_cpu_s(self.thread.native_id)
         self.inbox.put(call)
 
+    @property
+    def reader(self) -> Reader | None:
+        """Who reads here, as seen from any thread."""
+        session, call = self.session, self.current
+        if session is not None:
+            return Reader(session.began, session.what, session.caller, session.place)
+        return Reader(self.started, "read", call.caller, sql=call.sql) if isinstance(call, ReadCall) else None
+
     def view(self, now: float) -> LaneView:
         if self.is_idle:
             return LaneView()
@@ -519,8 +539,7 @@ class HeavyLane(_Lane):
             except Empty:
                 if self.session is None and self._lanes.may_close(self):
                     break
-                if self.connection is not None:
-                    self.connection.db.release_memory()
+                self._give_memory_back()
                 continue
             match item:
                 case ReadCall():
@@ -556,6 +575,7 @@ class HeavyLane(_Lane):
         if session.settled:
             self._rest()
             return
+        session.began = monotonic()
         self.session = session
         self._begun = False
         self.sql = None

@@ -23,12 +23,13 @@ class Lane(Protocol):
 class Session:
     """A lane kept by one caller: a snapshot or an iterator. Its steps run in the lane's thread.
 
-    what, place: for people. broken: what took its reader away, and with it the commit that it saw.
+    what, place: for people. began: since when it has a lane. broken: what took its reader away, and with it the
+    commit that it saw.
     """
 
     __slots__ = (
-        "_lane", "broken", "caller", "deadline", "given_back", "given_up", "last", "place", "priority", "queued",
-        "submitted", "timeout_s", "waiter", "what",
+        "_lane", "began", "broken", "caller", "deadline", "given_back", "given_up", "last", "place", "priority",
+        "queued", "submitted", "timeout_s", "waiter", "what",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +41,7 @@ class Session:
         self.deadline: float | None = deadline
         self.priority = priority
         self.caller = caller
-        self.submitted = self.last = submitted
+        self.submitted = self.last = self.began = submitted
         self.queued = False
         self.given_back = False
         self.given_up = False
