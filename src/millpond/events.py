@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = [
     "BatchCommitted",
     "BatchLost",
+    "Checkpointed",
     "Closed",
     "EngineConflictSeen",
     "Event",
@@ -18,9 +19,13 @@ __all__ = [
     "LeaseExpired",
     "LeaseHeld",
     "LockWaited",
+    "LogEmptied",
+    "LogPinned",
     "Observer",
     "Opened",
+    "ReadsHeld",
     "StatementFinished",
+    "UpkeepDone",
 ]  # fmt: skip
 
 
@@ -138,6 +143,67 @@ class EngineConflictSeen(Event):
     """Another SQLite library opened the file in this process. place: where."""
 
     place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed(Event):
+    """Pages of the log were moved into the database. database: its name, main or as attached. pages: moved now.
+
+    left: still to be moved; whole: nothing is, and the log is begun anew by the next write.
+    by_writer: between two batches, which waited for it.
+    """
+
+    database: str
+    pages: int
+    left: int
+    seconds: float
+    whole: bool
+    by_writer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogPinned(Event):
+    """A reader of an old commit keeps the log from being begun anew, and it grows. Told once of each.
+
+    wal_bytes: its length; held_s: for how long that reader has been seen. The rest as in stats.LogPin.
+    """
+
+    wal_bytes: int
+    held_s: float
+    what: str
+    place: str | None
+    pid: int | None
+    program: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsHeld(Event):
+    """New long reads waited until older ones had ended, so that the log could be begun anew. reads: so many.
+
+    begun_anew: whether it could.
+    """
+
+    held_s: float
+    reads: int
+    begun_anew: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogEmptied(Event):
+    """At a quiet time: all of the log is in the database, and its file is cut to nothing. wal_bytes: what it was."""
+
+    database: str
+    wal_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepDone(Event):
+    """A job of a quiet time is done. what: analyze or vacuum; detail: which table, or how many pages were freed."""
+
+    what: str
+    detail: str
+    seconds: float
 
 
 Observer = Callable[[Event], None]

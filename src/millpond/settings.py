@@ -116,6 +116,27 @@ class Settings:
     wal_limit_bytes: int = _number(
         64 * 2**20, 2**16, 2**40, "bytes", "health is degraded by a longer log; begun anew, its file is cut to this"
     )
+    log_hold_s: float = _number(
+        3.0,
+        0,
+        60,
+        "seconds",
+        "new long reads wait so long for older ones before the log outgrows its limit; 0: no",
+    )
+    pin_warning_s: float = _number(
+        30.0, 0.01, 86_400, "seconds", "a reader that keeps the log from being begun anew for longer is reported"
+    )
+    quiet_s: float = _number(
+        2.0, 0.05, 3_600, "seconds", "so long without a write is a quiet time, in which the upkeep below is done"
+    )
+    empty_log: bool = _flag(
+        True, "in quiet times the log is copied whole, and cut to nothing: a burst leaves none behind"
+    )
+    analyze: bool = _flag(True, "in quiet times tables get new statistics where SQLite says so (PRAGMA optimize)")
+    incremental_vacuum: bool = _flag(
+        True, "in quiet times free pages are given back, where the file was made with auto_vacuum=INCREMENTAL"
+    )
+    shrink_memory: bool = _flag(True, "connections that were idle for idle_close_s give back their cached pages")
     turn_budget_ms: float = _number(
         1.0, 0.01, 100, "milliseconds", "inline reads in one turn of the event loop: a ticker beside them is punctual"
     )

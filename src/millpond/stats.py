@@ -5,7 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Health", "Stats"]
+__all__ = ["Check", "Health", "LogPin", "Stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPin:
+    """A reader of an old commit, which keeps the log from being begun anew.
+
+    what: snapshot, stream, backup, read or reader. place: "bot.py:42 in report()"; sql: what it runs, without
+    values. since: Unix seconds, of a foreign reader when it was first seen; held_s: seconds. pid, program: None
+    where they cannot be seen. pages: committed to the log since.
+    """
+
+    what: str
+    place: str | None = None
+    sql: str | None = None
+    since: float | None = None
+    held_s: float = 0.0
+    pid: int | None = None
+    program: str | None = None
+    ours: bool = False
+    pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +37,13 @@ class Stats:
     ran again because a neighbour's fault ended their transaction. errors: failed calls of any kind.
     *_waiting: in queues now. lanes: open readers that have a thread; busy_lanes: at work now.
     wal_pages: length of the write-ahead log at the last commit. commit_s, gate_s: sums.
+
+    checkpoints: copies beside the writer, checkpoint_finishes: of the rest by the writer; checkpoint_pages,
+    checkpoint_s: what all of them moved, and how long they took, the longest checkpoint_longest_s. log_pin: who
+    kept the log from being begun anew when that was last tried; None if nobody did. log_holds: how often new long
+    reads were held back for it, for log_held_s altogether; log_paced_s: what batches waited.
+    upkeep_*: jobs of quiet times: finished, given up because a write came, seconds. log_emptied: how often the
+    log's file was cut at such a time.
     """
 
     open_s: float
@@ -51,6 +78,18 @@ class Stats:
     work_s: float
     observer_errors: int
     observer_dropped: int
+    checkpoint_finishes: int
+    checkpoint_pages: int
+    checkpoint_s: float
+    checkpoint_longest_s: float
+    log_pin: LogPin | None
+    log_holds: int
+    log_held_s: float
+    log_paced_s: float
+    log_emptied: int
+    upkeep_done: int
+    upkeep_stopped: int
+    upkeep_s: float
 
     @property
     def reads(self) -> int:

@@ -61,6 +61,14 @@ class CheckpointPlan:
         self.now = Next.FINISH if near else Next.COPY
         return self.now
 
+    def again(self) -> bool:
+        """Who was in the way has gone. True: a copy is to begin at once."""
+        if self.now is not Next.NOTHING or self._log < self.pages:
+            return False
+        self.now = Next.COPY
+        self._left = None
+        return True
+
     def ended(self) -> None:
         """The writer has copied what it could; or a step failed: another process does it, or the disk is at fault."""
         self._from = max(self.pages, self._log + self.pages // 2)

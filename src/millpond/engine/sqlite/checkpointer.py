@@ -5,36 +5,46 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from time import monotonic
+from typing import Any, Final, Protocol
 
 import apsw
 
-from millpond import errors
+from millpond import errors, events
 from millpond.engine.sqlite.bell import Bell
+from millpond.engine.sqlite.checkpoint import Checkpoint, Mode, Tally
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.drain import Drain, DrainHost
+from millpond.engine.sqlite.gate import LONG_WAIT_S, Gate
+from millpond.engine.sqlite.pins import Pins
 from millpond.scheduling.checkpoint_plan import CheckpointPlan, Next
-from millpond.settings import Settings
 
-__all__ = ["Checkpointer", "CheckpointerHost"]
+__all__ = ["FRAME_HEAD", "Checkpointer", "CheckpointerHost"]
 
 log = logging.getLogger("millpond.checkpoint")
 
+FRAME_HEAD: Final = 24
+"""Bytes of the log beside each page. Source: sqlite.org/fileformat.html, 4.1."""
 
-class CheckpointerHost(Protocol):
+
+class CheckpointerHost(DrainHost, Protocol):
     """What the checkpointer needs of the engine around it."""
 
-    settings: Settings
+    page_size: int
+    pins: Pins
 
     def open_checkpointer(self) -> Connection: ...
     def verify_files(self) -> errors.Error | None: ...
+    def log_pinned(self, wal_bytes: int) -> None: ...
 
 
 class Checkpointer:
     """A thread with a connection of its own that checkpoints (PASSIVE: it waits for nobody) when the log is long.
 
-    Each database has a log of its own, so a plan of its own: the main one, and those attached.
+    Each database has a log of its own, so a plan of its own: the main one, and those attached. For the main one
+    `drain` sees that there are moments without readers.
 
-    is_due: the rest is the writer's, by `finish`, between two of its batches. call_writer: has it look.
+    is_due: something is the writer's to do, by `finish`, between two of its batches. call_writer: has it look.
     """
 
     def __init__(self, host: CheckpointerHost, call_writer: Callable[[], None]) -> None:
@@ -46,6 +56,9 @@ class Checkpointer:
         self._bell = Bell()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._log_pages = 0
+        self.drain = Drain(host, self._drained)
+        self.tally = Tally()
         self.is_due = False
         self.checkpoints = self.finishes = 0
 
@@ -56,26 +69,93 @@ class Checkpointer:
             if plan is None:
                 plan = self._plans[name] = CheckpointPlan(self._pages)
             begin = plan.grew(pages)
+        if name == "main":
+            self._log_pages = pages
         if begin:
             self._begin()
 
-    def finish(self, connection: Connection) -> None:
-        """In the writer's thread, outside any transaction: copy what is left, so that the log can begin anew."""
+    def finish(self, connection: Connection, gate: Gate) -> None:
+        """In the writer's thread, outside any transaction: copy what is left, so that the log can begin anew.
+
+        For that it takes the write lock (RESTART): what another process appends meanwhile would be left over.
+        """
         self.is_due = False
         try:
-            for name, plan in self._at(Next.FINISH, connection):
-                connection.db.wal_checkpoint(name, mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                self.finishes += 1
+            due = self._at(Next.FINISH, connection)
+            if due:
+                until = monotonic() + LONG_WAIT_S
+                if gate.take_turn(lambda: monotonic() < until and not self._closing):
+                    try:
+                        for name, _ in due:
+                            self._restart(connection, name)
+                    finally:
+                        gate.leave()
                 with self._lock:
-                    plan.ended()
+                    for _, plan in due:
+                        plan.ended()
+            if self.drain.is_on:
+                self.drain.pace(self._log_bytes)
         except apsw.Error as exc:
             self._failed(exc)
+        finally:
+            gate.prepare(connection)
+            self.is_due = self.is_due or self.drain.is_on
+
+    def checkpoint(self, connection: Connection, name: str, mode: Mode, *, by_writer: bool = False) -> Checkpoint:
+        """Make one, count it, and tell it. Raises: apsw.Error; apsw.BusyError while another one is made."""
+        done = Checkpoint.make(connection.db, name, mode)
+        self.tally.add(done)
+        self._host.emit(
+            lambda: events.Checkpointed(
+                monotonic(), name, done.moved, done.pages - done.copied, done.seconds, done.whole, by_writer
+            )
+        )
+        return done
+
+    def counts(self) -> dict[str, Any]:
+        """For stats, by their names."""
+        return {
+            "checkpoints": self.checkpoints,
+            "checkpoint_finishes": self.finishes,
+            "checkpoint_pages": self.tally.pages,
+            "checkpoint_s": self.tally.seconds,
+            "checkpoint_longest_s": self.tally.longest_s,
+            "log_holds": self.drain.holds,
+            "log_held_s": self.drain.held_s,
+            "log_paced_s": self.drain.paced_s,
+        }
 
     def close(self, grace_s: float) -> None:
         self._closing = True
         self._bell.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(grace_s)
+
+    @property
+    def _log_bytes(self) -> int:
+        return self._log_pages * (self._host.page_size + FRAME_HEAD)
+
+    def _restart(self, connection: Connection, name: str) -> None:
+        drain = self.drain
+        if drain.reads_on():
+            connection.db.set_busy_timeout(0)  # reads that last are not waited for; others need a moment
+        done = self.checkpoint(connection, name, "RESTART", by_writer=True)
+        if name == "main" and done.whole:
+            drain.begun_anew()
+            self._host.pins.unpinned()
+        elif name == "main":
+            self._host.log_pinned(self._log_bytes)
+            drain.pinned(self._log_bytes)
+        self.finishes += 1
+
+    def _drained(self) -> None:
+        """In any thread: the long reads have ended, so copy now; or their time is up, which the writer looks after."""
+        with self._lock:
+            begin = self._plans["main"].again()
+        if begin:
+            self._begin()
+        self.drain.ring()
+        self._call_writer()
 
     def _begin(self) -> None:
         if self._thread is None:
@@ -120,12 +200,13 @@ class Checkpointer:
         connection.catch_up()
         while not self._closing and (due := self._at(Next.COPY, connection)):
             for name, plan in due:
-                pages, moved = connection.db.wal_checkpoint(name, mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                done = self.checkpoint(connection, name, "PASSIVE")
                 self.checkpoints += 1
                 with self._lock:
-                    following = plan.copied(pages, moved)
+                    following = plan.copied(done.pages, done.copied)
                 if following is Next.FINISH:
                     self.is_due = True
+                    self.drain.ring()
                     self._call_writer()
 
     def _put_off(self) -> None:

@@ -66,7 +66,8 @@ class Columns(NamedTuple):
 class Setup:
     """What every connection of a database is told, and told again when it changes.
 
-    everywhere: statements (ATTACH, per-connection pragmas) in the order in which they were run.
+    everywhere: statements (ATTACH, per-connection pragmas) in the order in which they were run. analyses: how often
+    tables got new statistics, which a connection learns of only with the schema.
     """
 
     path: str
@@ -74,10 +75,16 @@ class Setup:
     adapters: Adapters
     converters: Converters
     everywhere: list[tuple[str, Any]] = field(default_factory=list)
+    analyses: int = 0
     version: int = 0
 
     def add(self, sql: str, params: Parameters) -> None:
         self.everywhere.append((sql, params))
+        self.version += 1
+
+    def analyzed(self) -> None:
+        """Tables have new statistics: connections plan by them from their next statement on."""
+        self.analyses += 1
         self.version += 1
 
 
@@ -98,6 +105,8 @@ class Connection:
         settings = setup.settings
         self._setup = setup
         self._setup_version = 0
+        self._told = 0
+        self._analyses = setup.analyses
         self._foreign_keys = int(settings.foreign_keys)
         self._everywhere = setup.everywhere
         self.readonly = readonly
@@ -131,11 +140,18 @@ class Connection:
     def catch_up(self) -> None:
         """Run what was told to every connection since this one last looked."""
         setup = self._setup
-        if self._setup_version != setup.version:
-            for sql, params in setup.everywhere[self._setup_version :]:
+        version = setup.version
+        if self._setup_version != version:
+            for sql, params in setup.everywhere[self._told :]:
                 self.db.execute(sql, params).fetchall()
-                self._setup_version += 1  # what has been run is not run again when a later one fails
+                self._told += 1  # what has been run is not run again when a later one fails
             self._foreign_keys = self.db.pragma("foreign_keys")
+            if self._analyses != setup.analyses:
+                if self.db.in_transaction:
+                    return
+                self._analyses = setup.analyses
+                self.db.execute("PRAGMA writable_schema = RESET").fetchall()  # nothing else reads them again
+            self._setup_version = version
 
     @property
     def is_current(self) -> bool:
@@ -144,7 +160,9 @@ class Connection:
 
     def caught_up(self) -> None:
         """This connection ran the newest of them itself."""
-        self._setup_version = self._setup.version
+        self._told = len(self._setup.everywhere)
+        if self._analyses == self._setup.analyses:
+            self._setup_version = self._setup.version
         self._foreign_keys = self.db.pragma("foreign_keys")
 
     def query(self, profile: Profile, params: Parameters, shape: Shape) -> Any:

@@ -22,16 +22,20 @@ from millpond.engine.sqlite.checkpointer import Checkpointer
 from millpond.engine.sqlite.connection import Connection, Setup
 from millpond.engine.sqlite.descriptors import other_library_has_open
 from millpond.engine.sqlite.files import FileFacts, gather
+from millpond.engine.sqlite.gate import Gate
 from millpond.engine.sqlite.grant import Lease, Operation
+from millpond.engine.sqlite.holdback import Holdback
 from millpond.engine.sqlite.idle_reads import IdleReads
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.engine.sqlite.observers import Observers
 from millpond.engine.sqlite.opening import when_free
+from millpond.engine.sqlite.pins import Pins, log_check
 from millpond.engine.sqlite.result_cache import ResultCache
 from millpond.engine.sqlite.translate import ForeignKey
 from millpond.engine.sqlite.turnstile import Turnstile
+from millpond.engine.sqlite.upkeep import Upkeep
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
@@ -98,6 +102,8 @@ class Engine:
         self.cache: ResultCache | None = None
         self.inline: InlineReader | None = None
         self.checkpointer = Checkpointer(self, self.writer.ring)
+        self.pins = Pins(location.path, port, settings.pin_warning_s, settings.wal_limit_bytes, self.emit)
+        self.upkeep = Upkeep(self)
         self.has_temporaries = False
         self.opened = 0.0
         self.pid = os.getpid()
@@ -113,12 +119,17 @@ class Engine:
         self._corruption: str | None = None
         self._closing = threading.Lock()
         self._ended = threading.Event()
-        self._page_size = 4096
+        self.page_size = 4096
 
     @property
     def name(self) -> str:
         """The file's name, for people."""
         return self.location.name
+
+    @property
+    def holdback(self) -> Holdback | None:
+        """Where long reads are kept out of the lanes, if there are lanes."""
+        return self.lanes.holdback if self.lanes is not None else None
 
     @property
     def memory(self) -> bool:
@@ -163,6 +174,8 @@ class Engine:
             self._forget = guards.watch_other_engines(self.location.path, self._conflict)
         if conflict:
             self._conflict("before it was opened here")
+        if not self.memory:
+            self.upkeep.start()
         self.emit(lambda: events.Opened(monotonic(), self.location.path, apsw.sqlite_lib_version()))
 
     def give_up(self) -> None:
@@ -195,6 +208,7 @@ class Engine:
     def _take_down(self, grace_s: float) -> None:
         self._given_up.set()
         self._forget()
+        self.upkeep.close(1.0)
         left = len(self.writer) + (self.lanes.waiting if self.lanes is not None else 0)
         until = monotonic() + grace_s
         if self.lanes is not None:
@@ -228,7 +242,7 @@ class Engine:
         if self.cache is not None:
             self.cache.poison()
         self.writer.forked()
-        return (self, self.inline, self.lanes, self.writer, self.checkpointer)
+        return (self, self.inline, self.lanes, self.writer, self.checkpointer, self.upkeep)
 
     def closed_error(self) -> errors.Error:
         """Why this database cannot be used now."""
@@ -372,7 +386,7 @@ class Engine:
             # One read and one empty write create -wal and -shm, so that their identity is known from now on.
             connection.run("BEGIN IMMEDIATE")
             connection.run("ROLLBACK")
-            self._page_size = connection.db.pragma("page_size")
+            self.page_size = connection.db.pragma("page_size")
         except errors.Error:
             connection.close()
             raise
@@ -435,10 +449,16 @@ class Engine:
     def log_grew(self, pages: int, name: str = "main") -> None:
         """In the writer's thread, at each commit: is it time for a checkpoint? name: the database's, as attached."""
         self.checkpointer.grew(pages, name)
+        if self.upkeep.asleep:
+            self.upkeep.wake()
 
-    def tidy_log(self, connection: Connection) -> None:
+    def tidy_log(self, connection: Connection, gate: Gate) -> None:
         """In the writer's thread, between two batches: begin the log anew if it is time for that."""
-        self.checkpointer.finish(connection)
+        self.checkpointer.finish(connection, gate)
+
+    def log_pinned(self, wal_bytes: int) -> None:
+        """It could not be begun anew, though it was time for that."""
+        self.pins.pinned(wal_bytes, self.index, self.holdback.readers() if self.holdback is not None else ())
 
     @property
     def log_is_due(self) -> bool:
@@ -526,7 +546,7 @@ class Engine:
         self.emit(lambda: events.LeakFound(monotonic(), what, place))
 
     def stats(self) -> Stats:
-        writer, lanes, cache = self.writer, self.lanes, self.cache
+        writer, lanes, cache, upkeep = self.writer, self.lanes, self.cache, self.upkeep
         return Stats(
             open_s=monotonic() - self.opened,
             reads_inline=self.inline.reads if self.inline is not None else 0,
@@ -535,8 +555,8 @@ class Engine:
             reads_kept=cache.hits if cache is not None else 0,
             results_kept=len(cache.kept) if cache is not None else 0,
             results_bytes=cache.kept.bytes if cache is not None else 0,
-            writes=writer.writes,
-            batches=writer.batches,
+            writes=writer.writes - upkeep.jobs,
+            batches=writer.batches - upkeep.jobs,
             reruns=writer.reruns,
             leases=writer.leases,
             leases_expired=writer.expired,
@@ -554,12 +574,14 @@ class Engine:
             writer_replaced=writer.replaced,
             profiles=len(self.profiles),
             wal_pages=writer.wal_pages,
-            checkpoints=self.checkpointer.checkpoints,
             commit_s=writer.commit_s,
             gate_s=writer.gate_s,
             work_s=writer.work_s,
             observer_errors=self.observers.errors,
             observer_dropped=self.observers.dropped,
+            log_pin=self.pins.last,
+            **self.checkpointer.counts(),
+            **upkeep.counts(),
         )
 
     def health(self, read_error: BaseException | None) -> Health:
@@ -569,7 +591,8 @@ class Engine:
         oldest = self.writer.oldest_s(now)
         held = self.lanes.held(now) if self.lanes is not None else None
         forgotten = held is not None and held[2] >= self.settings.leak_warning_s
-        wal_bytes = self.writer.wal_pages * self._page_size
+        wal_bytes = self.writer.wal_pages * self.page_size
+        pin = self.pins.look(self.index, self.holdback.readers()) if self.holdback is not None else None
         checks = (
             Check("files", problem is None, str(problem or "the files are those that were opened")),
             Check("read", read_error is None, str(read_error or "a read was answered")),
@@ -590,7 +613,7 @@ class Engine:
                 if forgotten and held is not None
                 else "no reader is held without use",
             ),
-            Check("log", wal_bytes <= self.settings.wal_limit_bytes, f"the log holds {wal_bytes / 2**20:.1f} MiB"),
+            log_check(wal_bytes, self.settings.wal_limit_bytes, pin),
         )
         failing = any(not check.ok for check in checks[:4])
         degraded = any(not check.ok for check in checks)

@@ -91,6 +91,10 @@ class Gate:
             self._watch.forget()
         return True
 
+    def take_turn(self, is_wanted: Callable[[], bool]) -> bool:
+        """Our turn among the processes of Millpond's, without a transaction, until `leave`. False: given up."""
+        return self.turnstile is None or self.turnstile.wait(is_wanted)
+
     def leave(self) -> None:
         """The others may go: it is over, or it takes long. Twice is once."""
         if self.turnstile is not None:

@@ -101,6 +101,11 @@ class InlineReader:
             if self.connection.db.in_transaction:
                 self.connection.run("COMMIT")
 
+    def shrink(self) -> None:
+        """Give back the memory of pages that may not be wanted again. In the callers' own thread."""
+        if self._head is None:
+            self.connection.db.release_memory()
+
     def close(self) -> None:
         self._head = None
         self.connection.close()

@@ -17,6 +17,7 @@ from millpond import errors, events
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.calls import ReadCall
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.holdback import Holdback, Reader
 from millpond.engine.sqlite.platform import cores
 from millpond.engine.sqlite.sessions import End, Session, Step, closed, closing, fault, no_thread, nothing
 from millpond.engine.sqlite.thread_meter import Reading, ThreadMeter
@@ -72,6 +73,7 @@ class Lanes:
         self._lanes: list[HeavyLane] = []
         self._closing = False
         self._next_look: float | None = None
+        self.holdback = Holdback(self._lock, self._queue, self._lanes, self._assign)
         self.quick: QuickLane | None = QuickLane(self, host) if has_quick else None
         self.quick_reads = self.heavy_reads = self.replaced = 0
 
@@ -79,7 +81,8 @@ class Lanes:
         return len(self._lanes) + (self.quick is not None)
 
     def __repr__(self) -> str:
-        return f"<Lanes: {self.busy} of {len(self)} busy, {self.waiting} reads wait>"
+        held = f", {len(self.holdback)} of them for older ones to end: the log is long" if self.holdback else ""
+        return f"<Lanes: {self.busy} of {len(self)} busy, {self.waiting} reads wait{held}>"
 
     @property
     def busy(self) -> int:
@@ -88,7 +91,7 @@ class Lanes:
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + (len(self.quick.inbox) if self.quick is not None else 0)
+        return len(self._queue) + len(self.holdback) + (len(self.quick.inbox) if self.quick is not None else 0)
 
     @property
     def longest(self) -> tuple[str, float] | None:
@@ -133,7 +136,7 @@ class Lanes:
     def cancel(self, call: ReadCall | Session) -> None:
         """Nobody waits for it any more: it is taken out, or stopped where it runs."""
         with self._lock:
-            if self._queue.remove(call):
+            if self._queue.remove(call) or self.holdback.drop(call):
                 return
             lanes = list(self._lanes)
         if isinstance(call, ReadCall):
@@ -150,6 +153,7 @@ class Lanes:
         """From a lane: it has nothing to do."""
         with self._lock:
             self._assign()
+            self.holdback.look()
 
     def look(self) -> float | None:
         """From the quick lane: if it is time, see what runs and whether more may. Seconds until the next look."""
@@ -178,6 +182,7 @@ class Lanes:
             if lane in self._lanes:
                 self._lanes.remove(lane)
             self._assign()
+            self.holdback.look()
         return fault(exc)
 
     def faulty(self, lane: _Lane, exc: BaseException) -> None:
@@ -194,6 +199,7 @@ class Lanes:
             waiting = list(self._queue)
             for call in waiting:
                 self._queue.remove(call)
+            waiting += self.holdback.end()
             lanes = list(self._lanes)
         self._port.settle([(call, None, closed()) for call in waiting])
         if self.quick is not None:
@@ -232,8 +238,9 @@ class Lanes:
         with self._lock:
             if self._closing:
                 return False
-            self._queue.push(call)
-            self._assign()
+            if not self.holdback.takes(call):
+                self._queue.push(call)
+                self._assign()
             return True
 
     def _assign(self) -> None:
@@ -336,6 +343,10 @@ class _Lane:
         except BaseException as exc:
             return None, self._host.translate(exc, sql)
 
+    def _give_memory_back(self) -> None:
+        if self.connection is not None and self._host.settings.shrink_memory:
+            self.connection.db.release_memory()
+
     def _disconnect(self) -> None:
         with self._stopping:
             connection, self.connection = self.connection, None
@@ -391,8 +402,11 @@ class QuickLane(_Lane):
                 wait_s = self._lanes.look()
                 if self.inbox:
                     self._drain()
-                else:
+                elif wait_s is not None:
                     self._bell.wait(wait_s)
+                elif not self._bell.wait(self._host.settings.idle_close_s):
+                    self._give_memory_back()
+                    self._bell.wait()
             except BaseException as exc:
                 self._crashed(exc)
         self._over = True
@@ -509,6 +523,14 @@ class HeavyLane(_Lane):
         """Does a step of a session run here, and for a while?"""
         return self.session is not None and self.sql is not None and now - self.started >= LOOK_AFTER_S
 
+    @property
+    def reader(self) -> Reader | None:
+        """Who reads here, as seen from any thread."""
+        session, call = self.session, self.current
+        if session is not None:
+            return Reader(session.began, session.what, session.caller, session.place)
+        return Reader(self.started, "read", call.caller, sql=call.sql) if isinstance(call, ReadCall) else None
+
     def _main(self) -> None:
         error: BaseException
         try:
@@ -545,8 +567,7 @@ class HeavyLane(_Lane):
             except Empty:
                 if self.session is None and self._lanes.may_close(self):
                     break
-                if self.connection is not None:
-                    self.connection.db.release_memory()
+                self._give_memory_back()
                 continue
             match item:
                 case ReadCall():
@@ -599,6 +620,7 @@ class HeavyLane(_Lane):
         if session.settled:
             self._rest()
             return
+        session.began = monotonic()
         self.session = session
         self._begun = False
         self.sql = None

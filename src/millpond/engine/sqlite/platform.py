@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["LockHolder", "cores", "file_lock_holder", "linux_facts", "times_mapped", "write_lock_holder"]
+__all__ = [
+    "LockHolder", "cores", "file_lock_holder", "linux_facts", "log_readers", "program_of", "times_mapped",
+    "write_lock_holder",
+]  # fmt: skip
 
 linux_facts = sys.platform.startswith("linux")
 """False takes all of it away, as on macOS and Windows: features go, the service stays."""
 
 WRITE_LOCK_BYTE = 120
 """The byte of the -shm file that SQLite locks to write. Source: sqlite.org/walformat.html, "WAL locks"."""
+
+READ_LOCK_BYTES = (123, 127)
+"""Those of its five read marks. Source: as above."""
 
 MAIN_LOCK_BYTES = (0x40000000, 0x40000000 + 511)
 """The file's own bytes that are locked outside of WAL mode: pending, reserved, shared. Source: SQLite's os.h."""
@@ -43,29 +50,43 @@ def file_lock_holder(path: str) -> LockHolder | None:
     return write_lock_holder(path) or _holder(path, *MAIN_LOCK_BYTES, ("WRITE", "READ"))
 
 
+def log_readers(path: str) -> dict[int, list[int]]:
+    """The read marks of the database's log that are in use, each with the processes that use it, as far as seen."""
+    first, last = READ_LOCK_BYTES
+    found: dict[int, list[int]] = {}
+    for kind, pid, start, end in _locks(path + "-shm"):
+        if kind == "READ":
+            for byte in range(max(start, first), min(end, last) + 1):
+                found.setdefault(byte - first, []).append(pid)
+    return found
+
+
 def _holder(path: str, first: int, last: int, kinds: tuple[str, ...]) -> LockHolder | None:
     """Who has locked bytes of a file; the earlier kinds of lock go before the later."""
+    found: dict[str, int] = {}
+    for kind, pid, start, end in _locks(path):
+        if kind in kinds and start <= last and end >= first:
+            found.setdefault(kind, pid)
+    held = [found[kind] for kind in kinds if kind in found]
+    return LockHolder(held[0], program_of(held[0]), held[0] == os.getpid()) if held else None
+
+
+def _locks(path: str) -> Iterator[tuple[str, int, int, int]]:
+    """The POSIX locks on a file, as the kernel lists them: kind, process, first and last byte."""
     if not linux_facts:
-        return None
+        return
     try:
-        inode = os.stat(path).st_ino
+        inode = str(os.stat(path).st_ino)
         with open("/proc/locks", encoding="ascii") as locks:
             lines = locks.read().splitlines()
     except OSError:
-        return None
-    found: dict[str, int] = {}
+        return
     for line in lines:
         fields = line.split()
         # 1: POSIX ADVISORY WRITE 4711 fe:00:12345 120 120 ("->" marks a waiter)
-        if len(fields) < 8 or fields[1] != "POSIX" or fields[3] not in kinds:
+        if len(fields) < 8 or fields[1] != "POSIX" or fields[5].rsplit(":", 1)[-1] != inode:
             continue
-        device_inode, start, end = fields[5], fields[6], fields[7]
-        if device_inode.rsplit(":", 1)[-1] != str(inode):
-            continue
-        if int(start) <= last and (end == "EOF" or int(end) >= first):
-            found.setdefault(fields[3], int(fields[4]))
-    pid = next((found[kind] for kind in kinds if kind in found), None)
-    return None if pid is None else LockHolder(pid, _program(pid), pid == os.getpid())
+        yield fields[3], int(fields[4]), int(fields[6]), sys.maxsize if fields[7] == "EOF" else int(fields[7])
 
 
 def cores() -> int:
@@ -87,7 +108,8 @@ def times_mapped(inode: int) -> int:
         return 0
 
 
-def _program(pid: int) -> str | None:
+def program_of(pid: int) -> str | None:
+    """What runs in a process: its command line, without what may be data."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
             words = cmdline.read().decode(errors="replace").split("\0")

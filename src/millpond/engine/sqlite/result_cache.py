@@ -106,7 +106,7 @@ class ResultCache:
         with self._lock:
             head = self._before = self.page[HEAD]
             if head != self.head:
-                self._move(head)
+                self._follow(head)
 
     def committing(self) -> None:
         """From now on the head may change by our own doing."""
@@ -161,8 +161,15 @@ class ResultCache:
         head = self.page[HEAD]
         if self._committing or self._off or not WalIndex.whole(head):
             return False
-        self._move(head)
+        self._follow(head)
         return True
+
+    def _follow(self, head: bytes) -> None:
+        """Under the lock: the head is another one. If only the log was emptied, all results are as good as before."""
+        if WalIndex.emptied(self.head, head) and not self._off:
+            self.head = head
+        else:
+            self._move(head)
 
     def _move(self, head: bytes) -> None:
         self.kept.drop_all()

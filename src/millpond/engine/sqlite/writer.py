@@ -112,8 +112,8 @@ class Writer:
         if self._failure is not None:
             raise self._failure
 
-    def submit(self, call: WriteCall) -> Refused | None:
-        """Queue a job. Raises: DatabaseClosed once closing has begun."""
+    def submit(self, call: WriteCall, *, kick: bool = True) -> Refused | None:
+        """Queue a job. kick: wake the thread at the turn's end; else `ring`. Raises: DatabaseClosed while closing."""
         with self._lock:
             if self._closing:
                 raise errors.DatabaseClosed("the database is closing and takes no more writes", applied="no")
@@ -123,7 +123,7 @@ class Writer:
                 self._turn_batch.room = 0  # nobody overtakes what waits
             if len(self._queue) < self._wanted:
                 return refused
-        if refused is None and not self._kicked:
+        if kick and refused is None and not self._kicked:
             self._kicked = True
             self._port.soon(self._kick)
         return refused
@@ -321,13 +321,13 @@ class Writer:
                 return
             self._parked = False
         assert self.connection is not None
-        self._host.tidy_log(self.connection)
+        self._phase(Phase.TIDY)
+        self._host.tidy_log(self.connection, self._gate)
 
     def _connect(self) -> None:
-        connection = self._host.open_writer()
+        self.connection = connection = self._host.open_writer()
         self._gate.prepare(connection)
         self._commits.adopt(connection)
-        self.connection = connection
 
     def _turn(self) -> None:
         """One batch."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from millpond import errors, events
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.gate import Gate
 from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.engine.sqlite.result_cache import ResultCache
@@ -26,6 +27,7 @@ class Phase(enum.Enum):
     WORK = "running jobs"
     LEASE = "granted to a transaction"
     COMMIT = "committing"
+    TIDY = "copying the log, or waiting for readers so that it can"
     CLOSED = "closed"
 
 
@@ -48,7 +50,7 @@ class WriterHost(Protocol):
     def log_grew(self, pages: int, name: str = ...) -> None: ...
     @property
     def log_is_due(self) -> bool: ...
-    def tidy_log(self, connection: Connection) -> None: ...
+    def tidy_log(self, connection: Connection, gate: Gate) -> None: ...
     def finished_inside(self, sql: str, ran_s: float, result: Any, error: BaseException | None) -> None: ...
     def emit(self, make: Callable[[], events.Event]) -> None: ...
     def late(self, call: Any, timeout_s: float, *, running: bool) -> errors.Error: ...

@@ -1,0 +1,89 @@
+"""Hold long reads back and pace writes, until the log can be begun anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from millpond import events
+from millpond.engine.sqlite.bell import Bell
+from millpond.engine.sqlite.holdback import Holdback
+from millpond.scheduling.drain_plan import DrainPlan, Flow
+from millpond.settings import Settings
+
+__all__ = ["Drain", "DrainHost"]
+
+
+class DrainHost(Protocol):
+    """What it needs of the engine."""
+
+    settings: Settings
+
+    @property
+    def holdback(self) -> Holdback | None: ...
+    def emit(self, make: Callable[[], events.Event]) -> None: ...
+
+
+class Drain:
+    """The plan's hands. In the writer's thread; only `ring` may come from others.
+
+    drained: called, in any thread, when the reads that were under way have ended, or their time is up.
+    """
+
+    def __init__(self, host: DrainHost, drained: Callable[[], None]) -> None:
+        settings = host.settings
+        self._host = host
+        self._plan = DrainPlan(settings.wal_limit_bytes, settings.log_hold_s)
+        self._drained = drained
+        self._bell = Bell()
+        self._began = 0.0
+        self.holds = 0
+        self.held_s = self.paced_s = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        return self._plan.flow is Flow.DRAINING
+
+    def reads_on(self) -> bool:
+        """Are long reads under way, so that waiting for them is in vain?"""
+        holdback = self._host.holdback
+        return holdback is not None and bool(holdback.readers())
+
+    def begun_anew(self) -> None:
+        """All of the log is in the database, and whoever reads from now on does not need it."""
+        if self._plan.begun_anew():
+            self._end(begun_anew=True)
+
+    def pinned(self, log: int) -> None:
+        """The log, of so many bytes, could not be begun anew."""
+        holdback = self._host.holdback
+        if holdback is None:
+            return
+        now, readers = monotonic(), holdback.readers()
+        if self._plan.pinned(now, log, now - readers[0].began if readers else None):
+            self.holds += 1
+            self._began = now
+            holdback.hold(self._plan.hold_s, self._drained)
+
+    def pace(self, log: int) -> None:
+        """Before a batch, while draining: leave the log some room."""
+        now = monotonic()
+        if self._plan.over(now):
+            self._end(begun_anew=False)
+            return
+        wait_s = self._plan.pace_s(now, log)
+        if wait_s:
+            self._bell.wait(wait_s)
+            self.paced_s += monotonic() - now
+
+    def ring(self) -> None:
+        """Whoever paces has something better to do."""
+        self._bell.ring()
+
+    def _end(self, *, begun_anew: bool) -> None:
+        held_s = monotonic() - self._began
+        self.held_s += held_s
+        holdback = self._host.holdback
+        reads = holdback.release() if holdback is not None else 0
+        self._host.emit(lambda: events.ReadsHeld(monotonic(), held_s, reads, begun_anew))

@@ -1,0 +1,140 @@
+"""Long reads that are held back until older ones have ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from millpond.scheduling.tokens import TokenQueue
+
+__all__ = ["Holdback", "Reader"]
+
+
+class Reader(NamedTuple):
+    """Who keeps a commit from being forgotten. began: seconds on the monotonic clock; what: for people."""
+
+    began: float
+    what: str
+    caller: Any
+    place: str | None = None
+    sql: str | None = None
+
+
+class Lane(Protocol):
+    """What it needs to know of a lane."""
+
+    is_idle: bool
+
+    @property
+    def session(self) -> Any: ...
+    @property
+    def reader(self) -> Reader | None: ...
+
+
+class Holdback:
+    """Keeps new reads out of the lanes' queue for a while, under the lanes' own lock.
+
+        off --hold--> on: new reads wait here --the last read under way ends--> drained: told once
+         ^------------'-------------------- release, or the time is up ---------'
+
+    lanes, assign: of the lanes; assign gives what is in their queue to idle ones.
+    """
+
+    def __init__(
+        self, lock: threading.Lock, queue: TokenQueue[Any], lanes: Sequence[Lane], assign: Callable[[], None]
+    ) -> None:
+        self._lock = lock
+        self._queue = queue
+        self._lanes = lanes
+        self._assign = assign
+        self._calls: dict[Any, None] = {}
+        self._timer: threading.Timer | None = None
+        self._drained: Callable[[], None] | None = None
+        self._told = False
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def is_on(self) -> bool:
+        return self._drained is not None
+
+    def readers(self) -> list[Reader]:
+        """What reads an old commit, or will when it goes on; the oldest first."""
+        found = (lane.reader for lane in list(self._lanes))
+        return sorted((reader for reader in found if reader is not None), key=lambda reader: reader.began)
+
+    def hold(self, seconds: float, drained: Callable[[], None]) -> None:
+        """New reads wait until `release`, at most for so long; but not those of callers that have a reader already.
+
+        drained: called when the last of the reads under way has ended, or the time is up.
+        """
+        with self._lock:
+            if self.is_on:
+                return
+            timer = threading.Timer(seconds, self._over, (drained,))
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:
+                return  # no more threads: nobody would end it
+            self._timer, self._drained = timer, drained
+            self._told, self._taken = False, 0
+            for call in list(self._queue):
+                if self.takes(call):
+                    self._queue.remove(call)
+            self.look()
+
+    def release(self) -> int:
+        """Let all in; how many were held in all. Twice is once."""
+        with self._lock:
+            self._let_in()
+            taken, self._taken = self._taken, 0
+            return taken
+
+    def takes(self, call: Any) -> bool:
+        """Under the lock: is a new read to wait here? Its caller may need it to come to the end of another one."""
+        if not self.is_on:
+            return False
+        kept = [session for lane in self._lanes if (session := lane.session) is not None and not session.given_back]
+        if any(session.caller == call.caller for session in kept):
+            return False
+        self._calls[call] = None
+        self._taken += 1
+        return True
+
+    def drop(self, call: Any) -> bool:
+        """Under the lock: nobody waits for this one any more. False: it is not here."""
+        if call not in self._calls:
+            return False
+        del self._calls[call]
+        return True
+
+    def look(self) -> None:
+        """Under the lock: a lane has become idle."""
+        if self._drained is not None and not self._told and all(lane.is_idle for lane in self._lanes):
+            self._told = True
+            self._drained()
+
+    def end(self) -> list[Any]:
+        """Under the lock: hold nobody any more. Who was held."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._drained = None
+        calls, self._calls = self._calls, {}
+        return list(calls)
+
+    def _let_in(self) -> None:
+        calls = self.end()
+        for call in calls:
+            self._queue.push(call)
+        if calls:
+            self._assign()
+
+    def _over(self, drained: Callable[[], None]) -> None:
+        with self._lock:
+            if threading.current_thread() is self._timer:
+                self._let_in()
+        drained()
