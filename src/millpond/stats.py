@@ -16,7 +16,8 @@ class Stats:
     results_bytes now. writes: acknowledged jobs; batches: their commits; reruns: jobs that
     ran again because a neighbour's fault ended their transaction. errors: failed calls of any kind.
     *_waiting: in queues now. lanes: open readers that have a thread; busy_lanes: at work now.
-    wal_pages: length of the write-ahead log at the last commit. commit_s, gate_s: sums.
+    wal_pages: length of the write-ahead log at the last commit. commit_s, gate_s: sums. watchers: loops over `watch`
+    now; watch_queries: how often their statements were asked.
     """
 
     open_s: float
@@ -51,6 +52,8 @@ class Stats:
     work_s: float
     observer_errors: int
     observer_dropped: int
+    watchers: int
+    watch_queries: int
 
     @property
     def reads(self) -> int:

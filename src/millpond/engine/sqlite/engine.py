@@ -32,6 +32,7 @@ from millpond.engine.sqlite.result_cache import ResultCache
 from millpond.engine.sqlite.translate import ForeignKey
 from millpond.engine.sqlite.turnstile import Turnstile
 from millpond.engine.sqlite.wal_index import WalIndex
+from millpond.engine.sqlite.watchers import Watchers
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
 from millpond.locations import Location
@@ -97,6 +98,8 @@ class Engine:
         self.cache: ResultCache | None = None
         self.inline: InlineReader | None = None
         self.checkpointer = Checkpointer(self, self.writer.ring)
+        self.watchers = Watchers(self)
+        self.changes: Watchers | None = None
         self.has_temporaries = False
         self.opened = 0.0
         self.pid = os.getpid()
@@ -190,6 +193,7 @@ class Engine:
     def _take_down(self, grace_s: float) -> None:
         self._given_up.set()
         self._forget()
+        self.watchers.close(1.0)
         left = len(self.writer) + (self.lanes.waiting if self.lanes is not None else 0)
         until = monotonic() + grace_s
         if self.lanes is not None:
@@ -221,6 +225,7 @@ class Engine:
         if self.cache is not None:
             self.cache.poison()
         self.writer.forked()
+        self.watchers.forked()
         return (self, self.inline, self.lanes, self.writer, self.checkpointer)
 
     def closed_error(self) -> errors.Error:
@@ -553,6 +558,8 @@ class Engine:
             work_s=writer.work_s,
             observer_errors=self.observers.errors,
             observer_dropped=self.observers.dropped,
+            watchers=len(self.watchers),
+            watch_queries=self.watchers.queries,
         )
 
     def health(self, read_error: BaseException | None) -> Health:

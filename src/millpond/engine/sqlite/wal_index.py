@@ -9,12 +9,14 @@ from typing import Final
 
 from millpond.engine.sqlite import platform
 
-__all__ = ["CHANGES", "HEAD", "WalIndex"]
+__all__ = ["CHANGES", "FRAMES", "HEAD", "WalIndex"]
 
 HEAD: Final = slice(0, 96)
 """Two copies of the 48 bytes that each commit changes. Source: sqlite.org/walformat.html, "WAL-index header"."""
 CHANGES: Final = slice(8, 12)
 """In it, the number of commits, of any process."""
+FRAMES: Final = slice(16, 20)
+"""In it, the number of pages in the log."""
 HALF = 48
 _PAGE = 4096
 
