@@ -18,7 +18,7 @@ from millpond.statements.watching import check_watchable
 if TYPE_CHECKING:
     from millpond.database import Database
     from millpond.engine.sqlite.engine import Engine
-    from millpond.engine.sqlite.watchers import Watcher
+    from millpond.scheduling.watch_plan import Watcher
 
 __all__ = ["Feed", "ResultFeed", "Watching", "is_same"]
 
@@ -118,7 +118,7 @@ class Feed(Generic[R]):
 class ResultFeed(Feed[R]):
     """Results, each a list of rows, the newest whenever it is asked for: `async for rows in db.watch(sql):`.
 
-    While the loop is busy with one result nothing is read and nothing is kept: many changes give one next result.
+    While the loop is busy with one result nothing is read and nothing piles up: many changes give one next result.
     It ends when the loop is left, at `aclose()`, and when it is collected; closing the database ends it with
     DatabaseClosed. A wait that is cancelled, or a query that fails, loses nothing: the next step goes on from there.
     """

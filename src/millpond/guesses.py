@@ -41,7 +41,7 @@ _GUESSES = {
     "pragma": 'value = {await}db.fetch_value("PRAGMA user_version")',
     "stream": "{async}for row in db.iterate(sql, params): ...", "iterdump": "{await}db.backup(target)",
     "listen": _WATCH, "add_listener": _WATCH, "subscribe": _WATCH, "notify": _WATCH, "on_change": _WATCH,
-    "changes": _WATCH, "watch_table": _WATCH, "watch_query": _WATCH, "live": _WATCH, "live_query": _WATCH,
+    "watch_table": _WATCH, "watch_query": _WATCH, "live": _WATCH, "live_query": _WATCH,
     "run_sync": "result = {await}db.write(fn)", "call": "result = {await}db.write(fn)",
     "row_factory": "Database(path, row_factory=...), or into=User with a call",
     "execute_fetchall": _ROWS, "execute_insert": "result = {await}db.execute(sql, params); result.last_insert_rowid",

@@ -105,7 +105,7 @@ class Settings:
         16 * 2**20, 0, 2**40, "bytes", "results of reads that are kept while nobody writes to their tables; 0: none"
     )
     watch_interval_s: float = _number(
-        0.02, 0.001, 3_600, "seconds", "other processes' commits are looked for so often, while anything is watched"
+        0.025, 0.001, 3_600, "seconds", "other processes' commits are looked for so often, while anything is watched"
     )
     foreign_keys: bool = _flag(True, "enforced, as users expect and SQLite does not by default")
     statement_cache: int = _number(256, 0, 16_384, "statements", "prepared ones kept by each connection")

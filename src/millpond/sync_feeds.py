@@ -21,6 +21,9 @@ __all__ = ["ResultFeed", "Watching"]
 R = TypeVar("R")
 T = TypeVar("T")
 
+AWAKE_S = 1.0
+"""A signal that comes just before a thread falls asleep does not wake it: Ctrl-C is heard when it wakes by itself."""
+
 
 class ResultFeed(Feed[R]):
     """Results, each a list of rows, the newest whenever it is asked for: `for rows in db.watch(sql):`.
@@ -39,7 +42,9 @@ class ResultFeed(Feed[R]):
             while not self._ended:
                 waiter: ThreadWaiter | None = self._waiter()
                 if waiter is not None:
-                    waiter.wait(threading.TIMEOUT_MAX)
+                    while not waiter.wait(AWAKE_S):
+                        pass
+                    waiter.result()
                 elif (rows := self._look()) is not None:
                     return rows
         finally:

@@ -219,11 +219,9 @@ async def test_a_fault_of_the_thread_is_told_to_all_who_wait(tmp_path: Path, mon
         with pytest.raises(millpond.InternalError, match="the watch for changes failed: RuntimeError"):
             await task
         monkeypatch.undo()
-        other = db.watch(COUNT, into=int)  # has a thread of its own again
-        await following(other)
-        task = asyncio.ensure_future(following(other))
-        await db.execute(INSERT)
-        assert await task == await following(feed) == [1]
+        assert run(f"import apsw; apsw.Connection({db._location.path!r}).execute({INSERT!r})").returncode == 0
+        assert await following(feed) == [1], "another thread looks, and sees what came in between"
+        assert db.stats().watchers == 1
 
 
 async def test_without_a_thread_to_be_had_it_says_so(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 import millpond.sync
 from millpond import Database
 
-from .outside import run
+from .outside import ask, run
 from .watching import BY_OTHERS, BY_OURS, IN_TIME_S, Looks, following, until, watchers_of
 
 COUNT = "SELECT count(*) FROM t"
@@ -39,77 +39,58 @@ def twin(tmp_path: Path) -> Any:
         yield db
 
 
-async def test_a_commit_between_the_query_and_the_wait(db: Database) -> None:
+async def test_a_commit_between_the_query_and_the_wait(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = db.watch(COUNT, into=int)
     assert await following(feed) == [0]
     where_to_wait = feed._waiter
-    came: list[Any] = []
 
     def late() -> Any:
-        if came:
-            return where_to_wait()
+        """Awaited in place of the waiter, before there is one."""
+        monkeypatch.setattr(feed, "_waiter", where_to_wait)
+        return db.execute(INSERT)
 
-        async def commit() -> None:
-            """Runs where the waiter would be waited for, before there is one."""
-            came.append(await db.execute(INSERT))
-
-        return commit()
-
-    feed._waiter = late  # type: ignore[method-assign]  # one instance, in a test
+    monkeypatch.setattr(feed, "_waiter", late)
     assert await following(feed) == [1]
     assert db.stats().watch_queries == 2
 
 
-async def test_a_commit_between_the_reading_and_its_being_noted(db: Database) -> None:
+async def test_a_commit_between_the_reading_and_its_being_noted(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = db.watch(COUNT, into=int)
-    took = feed._took
-    for expected in (0, 1):
-        came = asyncio.Event()
+    look, took = feed._look, feed._took
 
-        async def commit(came: asyncio.Event = came) -> None:
-            await db.execute(INSERT)
-            came.set()
+    async def late() -> Any:
+        """The result is read, another task commits, then it is noted."""
+        read: list[Any] = []
+        monkeypatch.setattr(feed, "_took", lambda *given: read.append(given))
+        await look()
+        await asyncio.create_task(db.execute(INSERT))
+        return took(*read[0])
 
-        look = feed._look
-
-        async def late(look: Any = look, came: asyncio.Event = came) -> Any:
-            """The result is read, another task commits, then it is noted."""
-            held: list[Any] = []
-            feed._took = lambda *given: held.append(given)  # type: ignore[method-assign, func-returns-value, assignment]
-            await look()
-            task = asyncio.create_task(commit())
-            await came.wait()
-            await task
-            feed._took = took  # type: ignore[method-assign]
-            return took(*held[0])
-
-        feed._look = late  # type: ignore[method-assign]
-        assert await following(feed) == [expected], "what was read before the commit"
-        feed._look = look  # type: ignore[method-assign]
+    monkeypatch.setattr(feed, "_look", late)
+    assert await following(feed) == [0], "what was read before the commit"
+    assert await following(feed) == [1]
+    monkeypatch.undo()
     assert await following(feed) == [2]
 
 
-async def test_a_commit_between_joining_and_the_first_reading(db: Database) -> None:
-    """The first watcher comes while nobody is told of commits."""
+async def test_a_commit_between_joining_and_the_first_reading(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the first watcher joined nobody was told of commits."""
     feed = db.watch(COUNT, into=int)
-    watchers = watchers_of(db)
-    begin = watchers.begin
-    queued = db._queue
+    queue = db._queue
 
     async def late(*args: Any, **more: Any) -> Any:
-        await queued(INSERT, None, millpond.engine.sqlite.connection.RESULT, None, millpond.Priority.NORMAL)
-        return await queued(*args, **more)
+        monkeypatch.setattr(db, "_queue", queue)
+        await db.execute(INSERT)
+        return await queue(*args, **more)
 
-    db._inline_on = False
-    db._queue = late  # type: ignore[method-assign]
+    monkeypatch.setattr(db, "_inline_on", False)
+    monkeypatch.setattr(db, "_queue", late)
     assert await following(feed) == [1]
-    db._queue = queued  # type: ignore[method-assign]
-    assert watchers.begin == begin
     await db.execute(INSERT)
     assert await following(feed) == [2]
 
 
-async def test_the_first_who_comes_in_the_middle_of_a_commit(db: Database) -> None:
+async def test_the_first_who_comes_in_the_middle_of_a_commit(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the commit began nobody watched, so its beginning was told to nobody; its end is."""
     engine = db._engine
     assert engine is not None
@@ -123,7 +104,7 @@ async def test_the_first_who_comes_in_the_middle_of_a_commit(db: Database) -> No
             assert go_on.wait(IN_TIME_S)
         execute(sql)
 
-    connection.run = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(connection, "run", slow)
     writing = asyncio.create_task(db.execute(INSERT))
     await asyncio.to_thread(begun.wait, IN_TIME_S)
     feed = db.watch(COUNT, into=int)
@@ -153,7 +134,9 @@ def commit_elsewhere(db: millpond.sync.Database, by: str) -> None:
 
 @pytest.mark.parametrize("by", ["another thread", "another process"])
 @pytest.mark.parametrize("when", ["before the wait", "after the reading", "before the reading"])
-def test_a_commit_in_between_in_threads(twin: millpond.sync.Database, by: str, when: str) -> None:
+def test_a_commit_in_between_in_threads(
+    twin: millpond.sync.Database, by: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     feed = twin.watch(COUNT, into=int)
     assert next(feed) == [0]
     watchers = watchers_of(twin)
@@ -175,18 +158,20 @@ def test_a_commit_in_between_in_threads(twin: millpond.sync.Database, by: str, w
         return with_commit
 
     if when == "before the wait":
-        watchers.wait = first(watchers.wait, after=False)  # type: ignore[method-assign]
+        monkeypatch.setattr(watchers, "wait", first(watchers.wait, after=False))
         assert next(feed) == [1]
     else:
         twin.execute(INSERT)
-        twin._fetch = first(twin._fetch, after=when == "after the reading")  # type: ignore[method-assign]
+        monkeypatch.setattr(twin, "_fetch", first(twin._fetch, after=when == "after the reading"))
         if when == "after the reading":
             assert next(feed) == [1]
         assert next(feed) == [2]
     assert came == [by]
 
 
-async def test_a_commit_of_another_process_in_the_middle_of_our_own_is_told_to_all(db: Database) -> None:
+async def test_a_commit_of_another_process_in_the_middle_of_our_own_is_told_to_all(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ours touches another table; the counter says that there was one more."""
     if db._location.memory:
         return
@@ -200,14 +185,16 @@ async def test_a_commit_of_another_process_in_the_middle_of_our_own_is_told_to_a
         assert run(f"import apsw; apsw.Connection({db._location.path!r}).execute({INSERT!r})").returncode == 0
         committed(tables, wrote=wrote)
 
-    watchers.committed = late  # type: ignore[method-assign]
+    monkeypatch.setattr(watchers, "committed", late)
     task = asyncio.create_task(following(feed))
     await until(lambda: feed._watcher is not None and feed._watcher.waits)
     await db.execute("INSERT INTO other VALUES (1)")
     assert await task == [1]
 
 
-async def test_a_look_between_our_commit_and_its_being_told_takes_it_for_nobody_elses(db: Database) -> None:
+async def test_a_look_between_our_commit_and_its_being_told_takes_it_for_nobody_elses(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await db.execute("CREATE TABLE other(n)")
     feed = db.watch(COUNT, into=int)
     await following(feed)
@@ -218,7 +205,7 @@ async def test_a_look_between_our_commit_and_its_being_told_takes_it_for_nobody_
         assert watchers._look_after()
         committed(tables, wrote=wrote)
 
-    watchers.committed = late  # type: ignore[method-assign]
+    monkeypatch.setattr(watchers, "committed", late)
     await db.execute("INSERT INTO other VALUES (1)")
     assert feed._watcher is not None
     assert not feed._watcher.is_due
@@ -237,7 +224,7 @@ async def test_a_commit_of_another_process_just_before_our_own_is_told_to_all(db
     assert await task == [1]
 
 
-async def test_and_beside_one_of_our_own_that_wrote_nothing(db: Database) -> None:
+async def test_and_beside_one_of_our_own_that_wrote_nothing(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     if db._location.memory:
         return
     await db.execute("CREATE TABLE other(n)")
@@ -250,7 +237,7 @@ async def test_and_beside_one_of_our_own_that_wrote_nothing(db: Database) -> Non
         assert run(f"import apsw; apsw.Connection({db._location.path!r}).execute({INSERT!r})").returncode == 0
         committed(tables, wrote=wrote)
 
-    watchers.committed = late  # type: ignore[method-assign]
+    monkeypatch.setattr(watchers, "committed", late)
     await db.execute("UPDATE other SET n = 1 WHERE n = -1")
     assert await following(feed) == [1]
 
@@ -324,7 +311,7 @@ async def test_whoever_writes_results_only_go_forward_and_end_at_the_last(where:
                 sql = f"UPDATE {chance.choice('abc')} SET n = n + 1"
                 match chance.randrange(4):
                     case 0:
-                        await db.write(lambda tx, sql=sql: tx.execute(sql))  # type: ignore[misc]  # its default is text
+                        await db.write(lambda tx, sql=sql: tx.execute(sql))
                     case 1:
                         async with db.transaction() as tx:
                             await tx.execute(sql)
@@ -396,3 +383,55 @@ def test_and_so_they_do_in_threads(tmp_path: Path) -> None:
         thread.join(IN_TIME_S)
         assert not thread.is_alive()
     assert not backwards
+
+
+_PLAYER = """
+import asyncio, sys
+from millpond import Database, Settings
+path, me, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+async def main():
+    async with Database(path, Settings(durability="normal", watch_interval_s=0.001)) as db:
+        async for (n,) in db.watch("SELECT n FROM ball", into=int):
+            if n >= rounds:
+                return
+            if n % 2 == me:
+                await db.execute("UPDATE ball SET n = n + 1")
+asyncio.run(main())
+"""
+
+
+def play(path: Path, rounds: int) -> None:
+    """Two processes, each of which writes only when it has been told of the other's commit: one lost and both wait."""
+    table = "CREATE TABLE ball(n INTEGER); INSERT INTO ball VALUES (0)"
+    assert run(f"import apsw; c = apsw.Connection({str(path)!r}); c.execute({table!r})").returncode == 0
+    players = [subprocess.Popen([sys.executable, "-c", _PLAYER, str(path), str(i), str(rounds)]) for i in range(2)]
+    try:
+        assert [player.wait(300) for player in players] == [0, 0]
+    finally:
+        for player in players:
+            player.kill()
+    assert ask(path, "SELECT n FROM ball") == f"[({rounds},)]"
+
+
+def test_two_processes_that_wait_for_each_other(tmp_path: Path) -> None:
+    play(tmp_path / "a.db", 200)
+
+
+@pytest.mark.slow
+def test_two_processes_that_wait_for_each_other_for_long(tmp_path: Path) -> None:
+    play(tmp_path / "a.db", 20_000)
+
+
+async def test_two_tasks_that_wait_for_each_other(db: Database) -> None:
+    await db.execute_script("CREATE TABLE ball(n INTEGER); INSERT INTO ball VALUES (0)")
+
+    async def player(me: int) -> None:
+        async for (n,) in db.watch("SELECT n FROM ball", into=int):
+            if n >= 500:
+                return
+            if n % 2 == me:
+                await db.execute("UPDATE ball SET n = n + 1")
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(player(0), player(1))
+    assert await db.fetch_value("SELECT n FROM ball") == 500

@@ -43,21 +43,21 @@ def queries(db: Database) -> int:
 
 
 class Looks:
-    """Counts how often the thread has looked after its watchers, and waits for more of that."""
+    """Counts how often the thread has looked whether anything moved, and waits for more of that."""
 
     def __init__(self, watchers: Watchers) -> None:
         self._more = threading.Condition()
         self._number = 0
-        look_after = watchers._look_after
+        is_quiet = watchers._is_quiet
 
         def counted() -> bool:
-            found = look_after()
+            found = is_quiet()
             with self._more:
                 self._number += 1
                 self._more.notify_all()
             return found
 
-        watchers._look_after = counted  # type: ignore[method-assign]  # one instance, in a test
+        watchers._is_quiet = counted  # type: ignore[method-assign]  # of this one alone
 
     def wait_for(self, number: int) -> None:
         """Until it has looked so many times more."""

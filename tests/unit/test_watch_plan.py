@@ -6,21 +6,21 @@ from random import Random
 
 import pytest
 
-from millpond.scheduling.watch_plan import Moved, Position, Watched, WatchPlan, moved
+from millpond.scheduling.watch_plan import Moved, Position, Watcher, WatchPlan, moved
 
 A, B = frozenset({"a"}), frozenset({"b"})
 
 
-def up_to_date(plan: WatchPlan, tables: frozenset[str] | None, not_before: float = 0.0) -> Watched:
+def up_to_date(plan: WatchPlan, tables: frozenset[str] | None, not_before: float = 0.0) -> Watcher:
     """A new watcher that has read."""
-    one = Watched()
+    one = Watcher()
     plan.enter(one)
     plan.read(one, plan.begin(one, tables), tables, not_before)
     return one
 
 
 def test_who_has_not_read_yet_is_due() -> None:
-    plan, one = WatchPlan(), Watched()
+    plan, one = WatchPlan(), Watcher()
     plan.enter(one)
     assert one.is_due
     assert not plan.wait(one, 0.0)
@@ -167,7 +167,7 @@ class Life:
     """One watcher in the model. since: so many commits there were when its last reading began; None: it has none."""
 
     def __init__(self) -> None:
-        self.watched = Watched()
+        self.watcher = Watcher()
         self.tables: frozenset[str] | None = None
         self.since: int | None = None
         self.waits = False
@@ -197,48 +197,48 @@ class World:
     def enter(self) -> None:
         if len(self.lives) < 6:
             self.lives.append(Life())
-            self.plan.enter(self.lives[-1].watched)
+            self.plan.enter(self.lives[-1].watcher)
 
     def leave(self, one: Life) -> None:
-        self.plan.leave(one.watched)
+        self.plan.leave(one.watcher)
         self.lives.remove(one)
 
     def commit(self, tables: frozenset[str] | None) -> None:
         self.commits.append(tables)
         self.told(self.plan.committed(tables, self.now))
 
-    def told(self, found: list[Watched]) -> None:
-        for watched in found:
-            (one,) = [other for other in self.lives if other.watched is watched]
+    def told(self, found: list[Watcher]) -> None:
+        for watcher in found:
+            (one,) = [other for other in self.lives if other.watcher is watcher]
             assert one.waits, "told, and did not wait"
             assert self.is_due(one), "told of nothing"
-            assert watched.not_before <= self.now, "told before its time"
+            assert watcher.not_before <= self.now, "told before its time"
             one.waits = False
 
     def step(self, one: Life) -> None:
         """As whoever watches does: wait, or look where there is something to be seen."""
-        if self.plan.wait(one.watched, self.now):
+        if self.plan.wait(one.watcher, self.now):
             one.waits = True
             return
         assert self.is_due(one), "to look, and due for nothing"
-        assert one.watched.not_before <= self.now, "to look before its time"
+        assert one.watcher.not_before <= self.now, "to look before its time"
         chance, begun = self.chance, len(self.commits)
         tables = None if chance.random() < 0.2 else self.tables(3)
         one.waits = False
-        moment = self.plan.begin(one.watched, tables)
+        moment = self.plan.begin(one.watcher, tables)
         for _ in range(chance.choice((0, 0, 1, 2))):
             self.commit(self.tables(2))
         if chance.random() >= self.fails:
             tables = None if chance.random() < 0.2 else tables
-            self.plan.read(one.watched, moment, tables, chance.choice((0.0, self.now + self.pause)))
+            self.plan.read(one.watcher, moment, tables, chance.choice((0.0, self.now + self.pause)))
             one.tables, one.since = tables, begun
 
     def check(self) -> None:
         for one in self.lives:
             if one.waits and self.is_due(one):
-                assert one.watched.not_before > self.now, "due, waits, and was not told"
+                assert one.watcher.not_before > self.now, "due, waits, and was not told"
                 assert self.plan.next_at is not None
-                assert self.plan.next_at <= one.watched.not_before
+                assert self.plan.next_at <= one.watcher.not_before
 
 
 @pytest.mark.parametrize("life", range(8))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Moved", "Position", "WatchPlan", "Watched", "moved"]
+__all__ = ["Moved", "Position", "WatchPlan", "Watcher", "moved"]
 
 
 class Position(NamedTuple):
@@ -36,15 +36,15 @@ def moved(before: Position | None, after: Position, *, wrote: bool) -> Moved:
     return Moved.OTHERS  # also where the counter says nothing: a log that was recovered counts from 0
 
 
-class Watched:
-    """A watcher of a result, as the plan sees it.
+class Watcher:
+    """One who watches a result.
 
     tables: those that its result depends on, None where any may matter. changed: the moment of the last commit
     that it must know of; seen: that at which the reading of its last result began. not_before: it is told of
-    nothing sooner. waits: it is to be told.
+    nothing sooner. waits: it is to be told. waiter: where that is done, the shell's own.
     """
 
-    __slots__ = ("changed", "not_before", "seen", "tables", "waits")
+    __slots__ = ("changed", "not_before", "seen", "tables", "waiter", "waits")
 
     def __init__(self) -> None:
         self.tables: frozenset[str] | None = None
@@ -52,6 +52,7 @@ class Watched:
         self.seen = -1
         self.not_before = 0.0
         self.waits = False
+        self.waiter: Any = None
 
     @property
     def is_due(self) -> bool:
@@ -75,33 +76,33 @@ class WatchPlan:
 
     def __init__(self) -> None:
         self.moment = 0
-        self._all: set[Watched] = set()
-        self._readers: dict[str | None, set[Watched]] = {}
-        self._early: set[Watched] = set()
+        self._all: set[Watcher] = set()
+        self._readers: dict[str | None, set[Watcher]] = {}
+        self._early: set[Watcher] = set()
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def enter(self, one: Watched) -> None:
+    def enter(self, one: Watcher) -> None:
         """It is due until it has read."""
         self._all.add(one)
         self._enrol(one)
 
-    def leave(self, one: Watched) -> None:
+    def leave(self, one: Watcher) -> None:
         """Twice is once. What it does afterwards is of no consequence, and it need not wait for anything."""
         if one in self._all:
             self._all.remove(one)
             self._strike(one)
             self._early.discard(one)
 
-    def begin(self, one: Watched, tables: frozenset[str] | None) -> int:
+    def begin(self, one: Watcher, tables: frozenset[str] | None) -> int:
         """It is about to read what depends on these tables. Returns the moment, to be given to `read`."""
         one.waits = False
         self._early.discard(one)
         self._depends(one, tables)
         return self.moment
 
-    def read(self, one: Watched, moment: int, tables: frozenset[str] | None, not_before: float = 0.0) -> None:
+    def read(self, one: Watcher, moment: int, tables: frozenset[str] | None, not_before: float = 0.0) -> None:
         """It has read. tables: what the result does depend on. not_before: it is told of nothing until then."""
         if tables != one.tables:
             self._depends(one, tables)
@@ -109,7 +110,7 @@ class WatchPlan:
         one.seen = moment
         one.not_before = not_before
 
-    def wait(self, one: Watched, now: float) -> bool:
+    def wait(self, one: Watcher, now: float) -> bool:
         """May it wait? False: it is to look at once."""
         if one not in self._all:
             return False
@@ -120,10 +121,10 @@ class WatchPlan:
         one.waits = True
         return True
 
-    def committed(self, tables: Collection[str] | None, now: float) -> list[Watched]:
+    def committed(self, tables: Collection[str] | None, now: float) -> list[Watcher]:
         """A commit to these tables, None where not all are known. Returns those to be told now."""
         self.moment += 1
-        found: Iterable[Watched]
+        found: Iterable[Watcher]
         if tables is None:
             found = self._all
         elif not tables:
@@ -141,32 +142,32 @@ class WatchPlan:
         """When one is to be told of what has happened already."""
         return min((one.not_before for one in self._early), default=None)
 
-    def in_time(self, now: float) -> list[Watched]:
+    def in_time(self, now: float) -> list[Watcher]:
         """Those whose time has come."""
         return self._told(one for one in self._early if one.not_before <= now)
 
-    def everyone(self) -> list[Watched]:
+    def everyone(self) -> list[Watcher]:
         """All that wait: there is something else to be told."""
         return self._told(one for one in self._all if one.waits)
 
-    def _told(self, ones: Iterable[Watched]) -> list[Watched]:
+    def _told(self, ones: Iterable[Watcher]) -> list[Watcher]:
         told = list(ones)
         for one in told:
             one.waits = False
             self._early.discard(one)
         return told
 
-    def _depends(self, one: Watched, tables: frozenset[str] | None) -> None:
+    def _depends(self, one: Watcher, tables: frozenset[str] | None) -> None:
         if tables != one.tables and one in self._all:
             self._strike(one)
             one.tables = tables
             self._enrol(one)
 
-    def _enrol(self, one: Watched) -> None:
+    def _enrol(self, one: Watcher) -> None:
         for table in (None,) if one.tables is None else one.tables:
             self._readers.setdefault(table, set()).add(one)
 
-    def _strike(self, one: Watched) -> None:
+    def _strike(self, one: Watcher) -> None:
         for table in (None,) if one.tables is None else one.tables:
             readers = self._readers[table]
             readers.remove(one)

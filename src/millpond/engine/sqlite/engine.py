@@ -558,7 +558,7 @@ class Engine:
             work_s=writer.work_s,
             observer_errors=self.observers.errors,
             observer_dropped=self.observers.dropped,
-            watchers=len(self.watchers),
+            watchers=self.watchers.number,
             watch_queries=self.watchers.queries,
         )
 

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -15,11 +15,11 @@ from millpond import errors
 from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.wal_index import CHANGES, FRAMES, HEAD, WalIndex
 from millpond.ports import Port
-from millpond.scheduling.watch_plan import Moved, Position, Watched, WatchPlan, moved
+from millpond.scheduling.watch_plan import Moved, Position, Watcher, WatchPlan, moved
 from millpond.settings import Settings
 from millpond.statements.profile import ANYTHING
 
-__all__ = ["Watcher", "Watchers", "WatchersHost"]
+__all__ = ["Watchers", "WatchersHost"]
 
 log = logging.getLogger("millpond.watch")
 
@@ -27,16 +27,6 @@ PAUSE_S = 0.02
 """After a reading that found nothing new, the next comes so much later: many may watch a table that changes often."""
 VERIFY_S = 1.0
 """Is the file still the one that was opened? Commits to another would never be seen."""
-
-
-class Watcher(Watched):
-    """Someone who watches a result. waiter: where the one who waits for its next change does so."""
-
-    __slots__ = ("waiter",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiter: Any = None
 
 
 class WatchersHost(Protocol):
@@ -82,16 +72,18 @@ class Watchers:
         self._wait_s = self._usual_s
         self.queries = 0
 
-    def __len__(self) -> int:
-        return len(self._plan) - len(self._left)
+    @property
+    def number(self) -> int:
+        """How many watch."""
+        with self._lock:
+            return len(self._plan) - len(self._left)
 
     def join(self) -> Watcher:
         """One more who watches. Raises: OperationalError where no thread can be started."""
         watcher = Watcher()
         with self._lock:
+            self._look_on()
             self._plan.enter(watcher)
-            if self._thread is None and not self._closed:
-                self._start(watcher)
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
@@ -113,11 +105,12 @@ class Watchers:
     def wait(self, watcher: Watcher) -> Any:
         """Where to wait until it should look again; None: it should look at once.
 
-        Raises: what is wrong with the file, if its changes cannot be seen any more.
+        Raises: what is wrong with the file, if its changes cannot be seen any more; OperationalError.
         """
         with self._lock:
             if self._problem is not None:
                 raise copy.copy(self._problem)
+            self._look_on()
             before = self._plan.next_at
             if self._closed or not self._plan.wait(watcher, monotonic()):
                 return None
@@ -159,36 +152,46 @@ class Watchers:
         self._page = None
         self._host.changes = None
 
-    def _start(self, watcher: Watcher) -> None:
-        """The first has come."""
+    def _look_on(self) -> None:
+        """See to it that there is a thread that looks."""
         host = self._host
-        self._committing = False
-        self._problem = None
-        host.changes = self
-        # After that: what is committed from now on is told of, and what was is seen by whoever looks now.
-        self._page = host.index.page if host.index is not None else None
-        self._head = self._page[HEAD] if self._page is not None else b""
+        if self._thread is not None or self._closed:
+            return
+        begins = host.changes is None
+        if begins:
+            self._committing = False
+            host.changes = self
+            # After that: what is committed from now on is told of, and what was is seen by whoever looks now.
+            self._page = host.index.page if host.index is not None else None
+            self._head = self._page[HEAD] if self._page is not None else b""
         self._verify_at = monotonic() + VERIFY_S
         thread = threading.Thread(target=self._main, name="millpond-watch", daemon=True)
         try:
             thread.start()
         except RuntimeError as exc:
-            host.changes = None
-            self._plan.leave(watcher)
-            raise errors.OperationalError(f"changes cannot be watched: {exc}", applied="no") from exc
+            if begins:
+                host.changes = None
+            raise errors.OperationalError(f"changes cannot be watched: {exc}") from exc
         self._thread = thread
 
     def _main(self) -> None:
         try:
             while self._look_after():
-                self._bell.wait(self._wait_s)
-        except BaseException as exc:
+                while not self._bell.wait(self._wait_s) and self._is_quiet():
+                    pass
+        except BaseException as exc:  # a fault of Millpond's own: whoever waits next has another thread look
             log.error("the watch for changes failed", exc_info=exc)
             with self._lock:
                 self._thread = None
-                self._problem = errors.InternalError(f"the watch for changes failed: {type(exc).__name__}: {exc}")
                 told = self._plan.everyone()
-            self._tell(told)
+            self._tell(told, errors.InternalError(f"the watch for changes failed: {type(exc).__name__}: {exc}"))
+
+    def _is_quiet(self) -> bool:
+        """Nothing has moved, and there is nobody to be told of anything. Most looks are this one, so it does little."""
+        page = self._page
+        if page is None or page[HEAD] != self._head or self._wait_s is not self._usual_s:
+            return False
+        return monotonic() < self._verify_at
 
     def _look_after(self) -> bool:
         """Tell those who are to be told now. False: nobody watches any more, so this thread is to end."""
@@ -215,9 +218,9 @@ class Watchers:
         self._tell(told)
         return anyone
 
-    def _swept(self) -> list[Watched]:
+    def _swept(self) -> list[Watcher]:
         """Those who have left, as far as they waited."""
-        waiting: list[Watched] = []
+        waiting: list[Watcher] = []
         while self._left:
             watcher = self._left.popleft()
             self._plan.leave(watcher)
@@ -225,7 +228,7 @@ class Watchers:
                 waiting.append(watcher)
         return waiting
 
-    def _by_others(self, now: float) -> list[Watched]:
+    def _by_others(self, now: float) -> list[Watcher]:
         """Has another process committed?"""
         page = self._page
         if page is None or self._committing:
@@ -238,7 +241,7 @@ class Watchers:
             return []
         return self._plan.committed(None, now)
 
-    def _ours(self, tables: set[str], *, wrote: bool) -> list[Watched]:
+    def _ours(self, tables: set[str], *, wrote: bool) -> list[Watcher]:
         """After our own commit."""
         if self._closed:
             return []
@@ -260,10 +263,9 @@ class Watchers:
             case Moved.OTHERS:
                 return self._plan.committed(None, now)
 
-    def _tell(self, told: Sequence[Watched]) -> None:
+    def _tell(self, told: Sequence[Watcher], error: errors.Error | None = None) -> None:
         if told:
-            watchers: Iterable[Any] = told
-            self._host.port.settle([(watcher, None, None) for watcher in watchers])
+            self._host.port.settle([(watcher, None, copy.copy(error)) for watcher in told])
 
 
 def _known(tables: frozenset[str] | set[str]) -> frozenset[str] | None:
