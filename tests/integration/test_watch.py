@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from millpond import Database, IntegrityError, NotSupportedError, ProgrammingError, Settings, WouldWaitForItself
+from millpond.engine.sqlite import watchers as looking_after
 from millpond.feeds import ResultFeed, is_same
 from millpond.rows import row_type
 
@@ -72,6 +73,23 @@ async def test_a_result_that_is_the_same_is_passed_over(db: Database) -> None:
     assert not task.done()
     await db.execute("UPDATE guild SET name = 'new' WHERE id = 1")
     assert await task == [("new",)]
+
+
+@pytest.mark.parametrize("interval_s", [0.001, 3_600])
+async def test_after_it_the_next_change_is_seen_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval_s: float
+) -> None:
+    """Not at once, but however often or seldom the thread looks at what others do."""
+    monkeypatch.setattr(looking_after, "VERIFY_S", 3_600.0)
+    async with Database(tmp_path / "p.db", Settings(watch_interval_s=interval_s)) as db:
+        await db.execute("CREATE TABLE t(n)")
+        feed = db.watch("SELECT count(*) FROM t WHERE n > 0", into=int)
+        await following(feed)
+        task = asyncio.ensure_future(following(feed))
+        await db.execute("INSERT INTO t VALUES (0)")
+        await until(lambda: queries(db) == 2)
+        await db.execute("INSERT INTO t VALUES (1)")
+        assert await task == [1]
 
 
 async def test_unless_each_change_is_asked_for(db: Database) -> None:

@@ -70,6 +70,7 @@ class Watchers:
         self._verify_at = 0.0
         self._usual_s = None if host.memory else host.settings.watch_interval_s  # nobody else has what is in memory
         self._wait_s = self._usual_s
+        self._quiet_until = 0.0
         self.queries = 0
 
     @property
@@ -187,11 +188,9 @@ class Watchers:
             self._tell(told, errors.InternalError(f"the watch for changes failed: {type(exc).__name__}: {exc}"))
 
     def _is_quiet(self) -> bool:
-        """Nothing has moved, and there is nobody to be told of anything. Most looks are this one, so it does little."""
+        """Nothing has moved, and it is nobody's time yet. Most looks are this one, so it does little."""
         page = self._page
-        if page is None or page[HEAD] != self._head or self._wait_s is not self._usual_s:
-            return False
-        return monotonic() < self._verify_at
+        return page is not None and page[HEAD] == self._head and monotonic() < self._quiet_until
 
     def _look_after(self) -> bool:
         """Tell those who are to be told now. False: nobody watches any more, so this thread is to end."""
@@ -212,9 +211,10 @@ class Watchers:
             else:
                 told += self._by_others(now)
                 told += self._plan.in_time(now)
-            self._wait_s = self._usual_s
+            self._wait_s, self._quiet_until = self._usual_s, self._verify_at
             if (next_at := self._plan.next_at) is not None:
-                self._wait_s = min(next_at - now, self._usual_s or PAUSE_S)
+                self._wait_s = next_at - now if self._usual_s is None else min(next_at - now, self._usual_s)
+                self._quiet_until = min(next_at, self._verify_at)
         self._tell(told)
         return anyone
 
