@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import bars, cold, memory, mixed, overhead, processes, reads, rows, writes
+from benchmarks import bars, bulk, cold, memory, mixed, overhead, processes, reads, rows, watch, writes
 from benchmarks.bars import Bar, Rows, total
 from benchmarks.harness import machine
 
@@ -37,6 +37,8 @@ BENCHMARKS: Sequence[Benchmark] = (
     rows,
     cold,
     memory,
+    watch,
+    bulk,
 )
 PROMISES = [Bar("errors", total("errors"), "<=", 0), Bar("lost", total("lost"), "<=", 0)]
 

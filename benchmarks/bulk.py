@@ -21,9 +21,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.bars import Bar
 from benchmarks.harness import TICK_S, machine, ms
 from millpond import Database, Settings
 
+BARS: Sequence[Bar] = ()
 ROWS = 200_000
 QUICK_ROWS = 50_000
 ALONE_S = 0.5

@@ -33,6 +33,7 @@ from millpond.engine.sqlite.lanes import Session
 from millpond.engine.sqlite.result_cache import NONE, Pending, ResultCache
 from millpond.engine.sqlite.slices import SLICE
 from millpond.events import Observer
+from millpond.feeds import Watching
 from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
 from millpond.guesses import with_guesses
 from millpond.migrations.files import read
@@ -58,7 +59,7 @@ Params = Sequence[Any] | Mapping[str, Any] | None
 
 
 @with_guesses("Database", awaits=True)
-class Database(Front):
+class Database(Front, Watching):
     """An SQLite database for asyncio.
 
     async with Database("bot.db") as db: await db.execute(...)

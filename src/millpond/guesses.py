@@ -14,6 +14,7 @@ _ROW = "row = {await}db.fetch_one(sql, params)"
 _VALUE = "value = {await}db.fetch_value(sql, params)"
 _MANY = "{await}db.execute_many(sql, rows)"
 _SCRIPT = "{await}db.execute_script(sql)"
+_WATCH = "{async}for rows in db.watch(sql, params): ...  (the result now, and after each change of its tables)"
 _BLOCK = "{async}with db.transaction() as tx: ..."
 
 _GUESSES = {
@@ -39,6 +40,8 @@ _GUESSES = {
     "update": "{await}db.execute(sql, params)", "delete": "{await}db.execute(sql, params)",
     "pragma": 'value = {await}db.fetch_value("PRAGMA user_version")',
     "stream": "{async}for row in db.iterate(sql, params): ...", "iterdump": "{await}db.backup(target)",
+    "listen": _WATCH, "add_listener": _WATCH, "subscribe": _WATCH, "notify": _WATCH, "on_change": _WATCH,
+    "watch_table": _WATCH, "watch_query": _WATCH, "live": _WATCH, "live_query": _WATCH,
     "run_sync": "result = {await}db.write(fn)", "call": "result = {await}db.write(fn)",
     "row_factory": "Database(path, row_factory=...), or into=User with a call",
     "execute_fetchall": _ROWS, "execute_insert": "result = {await}db.execute(sql, params); result.last_insert_rowid",

@@ -334,6 +334,15 @@ def would_wait_in_write(call: str) -> WouldWaitForItself:
     )
 
 
+def would_watch_for_itself(opened: str | None) -> WouldWaitForItself:
+    """No. 6, for a loop over `watch`. opened: where its transaction was; None inside a function given to `write`."""
+    where = f"inside the transaction opened at {shorten(opened, PLACE_LENGTH)}" if opened else "inside a function "
+    return WouldWaitForItself(
+        line(f"db.watch(...) waits for a change {where}" + ("" if opened else "given to `write`")),
+        hint="Nobody else can commit until it ends, so no change would come. Watch outside of it.",
+    )
+
+
 def of_last_write(function: str, sql: str) -> ProgrammingError:
     """A question about the connection's last write, of a connection that others write on too."""
     name = "last_insert_rowid" if function == "last_insert_rowid" else "rowcount"

@@ -107,6 +107,9 @@ class Settings:
     cache_bytes: int = _number(
         16 * 2**20, 0, 2**40, "bytes", "results of reads that are kept while nobody writes to their tables; 0: none"
     )
+    watch_interval_s: float = _number(
+        0.025, 0.001, 3_600, "seconds", "other processes' commits are looked for so often, while anything is watched"
+    )
     foreign_keys: bool = _flag(True, "enforced, as users expect and SQLite does not by default")
     statement_cache: int = _number(256, 0, 16_384, "statements", "prepared ones kept by each connection")
     profiles: int = _number(2_000, 16, 1_000_000, "statements", "known by their text; some KiB each")

@@ -36,7 +36,8 @@ class Stats:
     results_bytes now. writes: acknowledged jobs; batches: their commits; reruns: jobs that
     ran again because a neighbour's fault ended their transaction. errors: failed calls of any kind.
     *_waiting: in queues now. lanes: open readers that have a thread; busy_lanes: at work now.
-    wal_pages: length of the write-ahead log at the last commit. commit_s, gate_s: sums.
+    wal_pages: length of the write-ahead log at the last commit. commit_s, gate_s: sums. watchers: loops over `watch`
+    now; watch_queries: how often their statements were asked.
 
     checkpoints: copies beside the writer, checkpoint_finishes: of the rest by the writer; checkpoint_pages,
     checkpoint_s: what all of them moved, and how long they took, the longest checkpoint_longest_s. log_pin: who
@@ -90,6 +91,8 @@ class Stats:
     upkeep_done: int
     upkeep_stopped: int
     upkeep_s: float
+    watchers: int
+    watch_queries: int
 
     @property
     def reads(self) -> int:

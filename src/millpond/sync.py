@@ -45,9 +45,10 @@ from millpond.settings import Settings
 from millpond.statements.cost import Lane
 from millpond.statements.profile import Profile
 from millpond.stats import Health, Stats
+from millpond.sync_feeds import ResultFeed, Watching
 from millpond.sync_scopes import RowStream, Savepoint, Snapshot, TransactionScope
 
-__all__ = ["Database", "RowStream", "Savepoint", "Snapshot", "TransactionScope"]
+__all__ = ["Database", "ResultFeed", "RowStream", "Savepoint", "Snapshot", "TransactionScope"]
 
 T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -57,7 +58,7 @@ APART_S = 0.001
 
 
 @with_guesses("Database", awaits=False)
-class Database(Front):
+class Database(Front, Watching):
     """An SQLite database for threads: `with Database("bot.db") as db: db.execute(...)`.
 
     Arguments, methods and errors are those of `millpond.Database`. Any thread may use it; cheap reads run in

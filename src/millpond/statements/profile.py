@@ -12,6 +12,7 @@ from millpond.statements.caching import may_be_kept
 from millpond.statements.cost import Cost
 from millpond.statements.facts import Action, Facts
 from millpond.statements.pragmas import Pragma, acts_when_prepared, asks_writer, pragma_kind
+from millpond.statements.watching import names_all_tables, reads_attached
 
 __all__ = ["ANYTHING", "Kind", "Profile", "classify"]
 
@@ -53,6 +54,8 @@ class Profile:
     cacheable: its result is the same while `tables_read` are. touches: what it writes makes results stale that
     were read from these tables, ANYTHING where not all are known.
     results: what was kept of it, by shape and parameters; the cache's own.
+    depends_on: the tables whose change may change its result, ANYTHING where not all are known. attached: it reads
+    an attached database.
     keeps_partial: a failing run keeps the rows before it (ON CONFLICT FAIL), so it needs a savepoint.
     """
 
@@ -77,6 +80,8 @@ class Profile:
     cacheable: bool = False
     touches: frozenset[str] = frozenset()
     results: Any = None
+    depends_on: frozenset[str] = frozenset()
+    attached: bool = False
     tables_read: frozenset[str] = frozenset()
     tables_written: frozenset[str] = frozenset()
     stale: bool = False
@@ -114,6 +119,7 @@ def classify(facts: Facts) -> Profile:
     # A temporary view opens no temporary table; where no column of it is read it is named as the reason alone.
     temporary = temporary or any(a.database == "temp" or a.trigger in facts.temporaries for a in actions)
     all_named = kind is Kind.WRITE and written and "VUpdate" not in opcodes
+    tables_read = frozenset(_tables(actions, ("READ",)))
     return Profile(
         sql=facts.sql,
         kind=kind,
@@ -135,7 +141,9 @@ def classify(facts: Facts) -> Profile:
         last_write=next((a.fourth for a in top if a.name == "FUNCTION" and a.fourth in _LAST_WRITE), None),
         cacheable=kind is Kind.READ and not facts.is_explain and may_be_kept(actions, opcodes, temporary=temporary),
         touches=frozenset() if kind is Kind.READ else written if all_named else frozenset((ANYTHING,)),
-        tables_read=frozenset(_tables(actions, ("READ",))),
+        depends_on=tables_read if names_all_tables(actions, opcodes) else frozenset((ANYTHING,)),
+        attached=reads_attached(facts.opcodes),
+        tables_read=tables_read,
         tables_written=written,
     )
 

@@ -26,12 +26,15 @@ class Commits:
         self._host = host
         self._full: bool | None = None
         self._wrote = False
+        self._main = False
         self.unsynced = False
         self.wal_pages = 0
 
     def adopt(self, connection: Connection) -> None:
         """From now on this connection is the writer's."""
         connection.db.set_wal_hook(self._committed)
+        if self._host.memory:
+            connection.db.set_commit_hook(self._committed_in_memory)
         self.unsure()
 
     def sync(self, connection: Connection, full: bool) -> None:
@@ -46,7 +49,7 @@ class Commits:
 
     def begun(self, connection: Connection) -> None:
         """A transaction holds the write lock from now on."""
-        self._wrote = False
+        self._wrote = self._main = False
         connection.touched.clear()
         connection.look_again()
         if self._host.cache is not None:
@@ -62,6 +65,8 @@ class Commits:
         cache = self._host.cache
         if cache is not None:
             cache.committing()
+        if (changes := self._host.changes) is not None:
+            changes.committing()
         try:
             connection.run("COMMIT" if done else "ROLLBACK")
         except apsw.Error as exc:
@@ -71,6 +76,8 @@ class Commits:
         finally:
             if cache is not None:
                 cache.committed(connection.touched, wrote=self._wrote)
+            if (changes := self._host.changes) is not None:  # asked anew: somebody may have begun to watch meanwhile
+                changes.committed(connection.touched, wrote=self._main)
         if self._wrote:
             self.unsynced = not full
         return None
@@ -78,6 +85,12 @@ class Commits:
     def _committed(self, _db: Any, name: str, pages: int) -> int:
         self._wrote = True
         if name == "main":
+            self._main = True
             self.wal_pages = pages
         self._host.log_grew(pages, name)
         return apsw.SQLITE_OK
+
+    def _committed_in_memory(self) -> bool:
+        """There is no log, whose hook would tell; this one comes just before. False: let it happen."""
+        self._main = True
+        return False

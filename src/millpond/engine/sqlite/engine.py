@@ -33,10 +33,11 @@ from millpond.engine.sqlite.observers import Observers
 from millpond.engine.sqlite.opening import when_free
 from millpond.engine.sqlite.pins import Pins, log_check
 from millpond.engine.sqlite.result_cache import ResultCache
-from millpond.engine.sqlite.translate import ForeignKey
+from millpond.engine.sqlite.schema_reader import SchemaReader
 from millpond.engine.sqlite.turnstile import Turnstile
 from millpond.engine.sqlite.upkeep import Upkeep
 from millpond.engine.sqlite.wal_index import WalIndex
+from millpond.engine.sqlite.watchers import Watchers
 from millpond.engine.sqlite.writer import Writer
 from millpond.engine.sqlite.writer_host import Phase
 from millpond.locations import Location
@@ -104,14 +105,17 @@ class Engine:
         self.checkpointer = Checkpointer(self, self.writer.ring)
         self.pins = Pins(location.path, port, settings.pin_warning_s, settings.wal_limit_bytes, self.emit)
         self.upkeep = Upkeep(self)
+        self.watchers = Watchers(self)
+        self.changes: Watchers | None = None
         self.has_temporaries = False
         self.opened = 0.0
         self.pid = os.getpid()
         self.errors = self.refused = self.cancelled = self.deadlines_missed = self.leaks = 0
         self._identity = guards.FileIdentity(location.path)
+        self._schema = SchemaReader(
+            location.path, lambda: not self.memory and self.standing is Standing.OPEN, self._version
+        )
         self._forget: Callable[[], None] = lambda: None
-        self._columns: tuple[int, dict[str, list[str]]] = (-1, {})
-        self._schema_lock = threading.Lock()
         self.inline_lock = threading.Lock()  # for callers that are threads: the inline reader is one's at a time
         self._idle_reads: IdleReads | None = None
         self._given_up = threading.Event()
@@ -209,6 +213,7 @@ class Engine:
         self._given_up.set()
         self._forget()
         self.upkeep.close(1.0)
+        self.watchers.close(1.0)
         left = len(self.writer) + (self.lanes.waiting if self.lanes is not None else 0)
         until = monotonic() + grace_s
         if self.lanes is not None:
@@ -242,6 +247,7 @@ class Engine:
         if self.cache is not None:
             self.cache.poison()
         self.writer.forked()
+        self.watchers.forked()
         return (self, self.inline, self.lanes, self.writer, self.checkpointer, self.upkeep)
 
     def closed_error(self) -> errors.Error:
@@ -429,7 +435,7 @@ class Engine:
             return exc
         try:
             error = translate.translate(
-                exc, sql=sql, schema=self, path=self.location.path, applied=applied, files=self._files
+                exc, sql=sql, schema=self._schema, path=self.location.path, applied=applied, files=self._files
             )
         except Exception as fault:  # whoever finds no words for one job must not fail its neighbours
             log.error("no words for %s", type(exc).__name__, exc_info=fault)
@@ -582,6 +588,8 @@ class Engine:
             log_pin=self.pins.last,
             **self.checkpointer.counts(),
             **upkeep.counts(),
+            watchers=self.watchers.number,
+            watch_queries=self.watchers.queries,
         )
 
     def health(self, read_error: BaseException | None) -> Health:
@@ -619,55 +627,8 @@ class Engine:
         degraded = any(not check.ok for check in checks)
         return Health("failing" if failing else "degraded" if degraded else "ok", checks)
 
-    def columns(self, table: str) -> Sequence[str]:
-        """The columns of a table, for error texts."""
-        wanted = table.lower()
-        return next((columns for name, columns in self._schema().items() if name.lower() == wanted), [])
-
-    def tables(self) -> Sequence[str]:
-        """The tables and views there are, for error texts."""
-        return list(self._schema())
-
-    def foreign_keys(self) -> Sequence[ForeignKey]:
-        """The foreign keys there are, for error texts."""
-        found = self._ask(
-            'SELECT s.name, group_concat(f."from", \', \' ORDER BY f.seq), f."table", '
-            "ifnull(group_concat(f.\"to\", ', ' ORDER BY f.seq), '') "
-            "FROM sqlite_schema s, pragma_foreign_key_list(s.name) f "
-            "WHERE s.type = 'table' GROUP BY s.name, f.id LIMIT 5000"
-        )
-        return [ForeignKey(*map(str, row)) for row in found]
-
-    def schema_version(self) -> int:
-        """What SQLite counts schema changes by, for error texts."""
+    def _version(self) -> int:
         return (self.inline.connection if self.inline is not None else self.writer_connection).cookie
-
-    def _schema(self) -> dict[str, list[str]]:
-        """Tables and their columns."""
-        found: dict[str, list[str]] = {}
-        for table, column in self._ask(
-            "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c "
-            "WHERE s.type IN ('table', 'view') LIMIT 5000"
-        ):
-            found.setdefault(str(table), []).append(str(column))
-        return found
-
-    def _ask(self, sql: str) -> list[Any]:
-        """Read the schema on a connection of its own: errors are rare, and any thread may have one."""
-        if self.memory or self.standing is not Standing.OPEN:
-            return []
-        with self._schema_lock:
-            try:
-                db = apsw.Connection(self.location.path, flags=apsw.SQLITE_OPEN_READONLY)
-            except apsw.Error:
-                return []
-            try:
-                db.set_busy_timeout(50)
-                return db.execute(sql).fetchall()
-            except apsw.Error:
-                return []
-            finally:
-                db.close()
 
     def _warn(self, text: str) -> None:
         """Warn of the caller's line, also where its statement runs in another thread."""

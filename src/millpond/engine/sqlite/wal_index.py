@@ -10,17 +10,18 @@ from typing import Final, NamedTuple
 
 from millpond.engine.sqlite import platform
 
-__all__ = ["CHANGES", "HEAD", "LogView", "WalIndex"]
+__all__ = ["CHANGES", "FRAMES", "HEAD", "LogView", "WalIndex"]
 
 HEAD: Final = slice(0, 96)
 """Two copies of the 48 bytes that each commit changes. Source: sqlite.org/walformat.html, "WAL-index header"."""
 CHANGES: Final = slice(8, 12)
 """In it, the number of commits, of any process."""
+FRAMES: Final = slice(16, 20)
+"""In it, the number of pages in the log."""
 HALF = 48
-_LOG_PAGES: Final = slice(16, 20)
 _FILE_PAGES: Final = slice(20, 24)
 _PAGE = 4096
-_FRAMES: Final = struct.Struct("=16xI76xI5I")
+_VIEW: Final = struct.Struct("=16xI76xI5I")
 """mxFrame at 16, nBackfill at 96, the five read marks from 100. Source: sqlite.org/walformat.html."""
 
 
@@ -81,12 +82,12 @@ class WalIndex:
             and WalIndex.whole(after)
             and before[CHANGES] == after[CHANGES] != bytes(4)
             and before[_FILE_PAGES] == after[_FILE_PAGES]
-            and after[_LOG_PAGES] == bytes(4)
+            and after[FRAMES] == bytes(4)
         )
 
     def log(self) -> LogView:
         """A look at the log; costs 2 microseconds."""
-        pages, copied, *marks = _FRAMES.unpack_from(self.page)
+        pages, copied, *marks = _VIEW.unpack_from(self.page)
         return LogView(pages, copied, tuple(marks))
 
     def close(self) -> None:

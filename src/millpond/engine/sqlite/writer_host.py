@@ -13,6 +13,7 @@ from millpond.engine.sqlite.grant import Lease
 from millpond.engine.sqlite.lock_watch import LockWatch
 from millpond.engine.sqlite.result_cache import ResultCache
 from millpond.engine.sqlite.turnstile import Turnstile
+from millpond.engine.sqlite.watchers import Watchers
 from millpond.ports import Port
 from millpond.settings import Settings
 
@@ -32,11 +33,12 @@ class Phase(enum.Enum):
 
 
 class WriterHost(Protocol):
-    """What the writer needs of the engine around it."""
+    """What the writer needs of the engine around it. changes: told of each commit; None while nobody watches."""
 
     settings: Settings
     port: Port
     cache: ResultCache | None
+    changes: Watchers | None
     lock_watch: LockWatch
     observed: bool
 
