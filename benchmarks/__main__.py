@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import memory, mixed, processes, reads, writes
+from benchmarks import memory, mixed, processes, reads, wal, writes
 from benchmarks.harness import answer
 
 OUT = Path(__file__).parent / "out"
@@ -27,6 +27,8 @@ def main() -> int:
             argv += ["--rounds", "1", "--seconds", "0.4", "--systems", ",".join(few)]
         results[question.name] = answer(question, argv)
     results["memory"] = memory.main(["--json", str(OUT / "memory.json")])
+    few = ["--scenarios", "snapshots FULL,snapshots NORMAL", "--systems", "millpond", "--seconds", "3"]
+    results["wal"] = wal.main(["--json", str(OUT / "wal.json"), *(few if args.quick else [])])
     return verdict(results)
 
 
@@ -52,6 +54,9 @@ def verdict(results: dict[str, Any]) -> int:
          / float(rows["write FULL 4 processes", "aiosqlite"]["p99_ms"]), "<=", 0.2),
         ("idle memory (MiB)", float(rows["idle", "millpond"]["resident_mib"]), "<=", memory.LIMIT_MIB),
     ]  # fmt: skip
+    logs = [row for (_, system), row in rows.items() if system == "millpond" and "log_max_mib" in row]
+    bars.append(("log beside rolling readers (MiB)", max(row["log_max_mib"] for row in logs), "<=", wal.LIMIT_MIB))
+    bars.append(("snapshots that were torn", sum(row["torn"] for row in logs), "<=", 0))
     bars += [
         (f"ticker late P99, {scenario} (ms)", own(scenario, "late_p99_ms"), "<=", 10)
         for scenario in ("read", "write FULL", "transaction FULL", "mixed FULL")
