@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import bars, bulk, cold, memory, mixed, overhead, processes, reads, rows, watch, writes
+from benchmarks import bars, bulk, cold, memory, mixed, overhead, processes, reads, rows, wal, watch, writes
 from benchmarks.bars import Bar, Rows, total
 from benchmarks.harness import machine
 
@@ -39,6 +39,7 @@ BENCHMARKS: Sequence[Benchmark] = (
     memory,
     watch,
     bulk,
+    wal,
 )
 PROMISES = [Bar("errors", total("errors"), "<=", 0), Bar("lost", total("lost"), "<=", 0)]
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import apsw
@@ -19,7 +20,7 @@ from millpond import Database, Settings, errors, events
 from millpond.engine.sqlite.checkpoint import Checkpoint
 from millpond.engine.sqlite.engine import Engine
 from millpond.engine.sqlite.gate import Gate
-from millpond.engine.sqlite.holdback import Holdback
+from millpond.engine.sqlite.holdback import Holdback, Reader
 from millpond.engine.sqlite.turnstile import Turnstile
 from millpond.scheduling.checkpoint_plan import Next
 
@@ -173,6 +174,38 @@ class TestHeldBack:
                 break
         assert found == [(0, 200_000), 1_000, (1, 200_000), 1_000, (2, 200_000), 1_000]
         holdback(db).release()
+
+    async def test_a_read_that_will_end_before_those_that_are_waited_for_is_let_in(self, db: Database) -> None:
+        for _ in range(3):
+            await db.fetch_value(HEAVY)  # some milliseconds
+        lanes, snap = holdback(db), db.snapshot()
+        lanes.lives.ended(snap._place, 1_000.0)
+        async with snap:
+            assert lanes.readers()[0].surely_left_s(monotonic()) > 100
+            lanes.hold(60.0, lambda: None)
+            assert await db.fetch_value(HEAVY) == 200_000
+            waits = asyncio.create_task(db.fetch_value(ENDLESS))
+            await until(lambda: len(lanes) == 1)  # nothing is known of this one
+            waits.cancel()
+        lanes.release()
+
+    @pytest.mark.parametrize(
+        ("began", "lasts_s", "left_s", "surely_s"),
+        [(10.0, None, 2.0, 0.0), (10.0, 5.0, 3.0, 3.0), (10.0, 1.0, 2.0, 0.0), (10.0, 600.0, 598.0, 598.0)],
+    )
+    def test_how_long_a_reader_will_read(
+        self, began: float, lasts_s: float | None, left_s: float, surely_s: float
+    ) -> None:
+        reader = Reader(began, "snapshot", None, lasts_s=lasts_s)
+        assert (reader.left_s(12.0), reader.surely_left_s(12.0)) == (left_s, surely_s)
+
+    async def test_how_long_a_snapshot_lasted_is_remembered_of_its_line(self, db: Database) -> None:
+        for number in range(2):
+            async with db.snapshot() as snap:
+                (reader,) = holdback(db).readers()
+                assert (reader.lasts_s is not None) is (number == 1)
+                await snap.fetch_all("SELECT * FROM t")
+            await until(lambda: not holdback(db).readers())
 
     async def test_who_has_given_its_reader_back_is_held_back(self, db: Database) -> None:
         async with db.snapshot():

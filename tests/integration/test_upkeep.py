@@ -252,6 +252,28 @@ class TestStatistics:
             assert (kept.stopped, kept.done) == (1, 1)
             assert await db.fetch_value("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'sqlite_stat%'") == 0
 
+    async def test_what_gave_way_is_begun_again(self, tmp_path: Path) -> None:
+        db = apsw.Connection(str(tmp_path / "a.db"))
+        db.execute("CREATE TABLE t(a); CREATE INDEX by_a ON t(a)")
+        db.executemany("INSERT INTO t VALUES (?)", ((number,) for number in range(1_000)))
+        passed_over: set[str] = set()
+        for wanted in (True, False):
+            db.set_progress_handler(lambda: True, 500)
+            with pytest.raises(apsw.InterruptError):
+                upkeep_jobs.analyze(On(db), passed_over, lambda wanted=wanted: wanted, lambda: None)  # type: ignore[misc,arg-type]  # bound now; as much of a connection as it needs
+            db.set_progress_handler(None)
+            assert bool(passed_over) is not wanted
+        assert upkeep_jobs.analyze(On(db), passed_over, lambda: False, lambda: None)[0] is None  # type: ignore[arg-type]  # as above
+        assert db.pragma("analysis_limit") == 0
+
+
+class On:
+    """As much of a connection as a job needs."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self.db = db
+        self.touched: set[str] = set()
+
 
 class TestVacuum:
     """Pages are given back step by step, where the file was made for it."""

@@ -9,13 +9,14 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import millpond
 from millpond import Database, DatabaseClosed, DeadlineExceeded, StorageError
+from millpond.engine.sqlite import calls
 from millpond.engine.sqlite import watchers as looking_after
-from millpond.engine.sqlite.connection import Connection
 
 from .outside import run
 from .watching import BY_OTHERS, BY_OURS, following, until, watchers_of
@@ -165,14 +166,14 @@ async def test_a_query_that_is_too_late_says_so_and_is_asked_again(
     async with Database(tmp_path / "a.db", BY_OURS.with_(inline="off", cache_bytes=0)) as db:
         await db.execute("CREATE TABLE t(n)")
         go_on = threading.Event()
-        query = Connection.query
+        all_rows = calls.all_rows
 
-        def held(self: Connection, *args: object) -> object:
+        def held(*args: Any) -> list[Any]:
             go_on.wait(20)
-            return query(self, *args)  # type: ignore[arg-type]  # as they came
+            return all_rows(*args)
 
         feed = db.watch(COUNT, into=int, timeout=0.05)
-        monkeypatch.setattr(Connection, "query", held)
+        monkeypatch.setattr(calls, "all_rows", held)
         with pytest.raises(DeadlineExceeded):
             await following(feed)
         go_on.set()

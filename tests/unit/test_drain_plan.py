@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from millpond.scheduling.checkpoint_plan import CheckpointPlan, Next
-from millpond.scheduling.drain_plan import EARLIEST, FULL, LATEST, PACE_MOST_S, PAUSE_MOST_S, DrainPlan, Flow
+from millpond.scheduling.drain_plan import EARLIEST, FULL, LATEST, PACE_MOST_S, PAUSE_MOST_S, DrainPlan, Flow, Lives
 
 MIB = 2**20
 LIMIT = 64 * MIB
@@ -41,10 +41,10 @@ def test_a_log_that_grows_slowly_is_left_until_half_of_the_limit() -> None:
     assert begins == LIMIT * LATEST
 
 
-@pytest.mark.parametrize("oldest_s", [None, HOLD_S + 0.1, 600.0])
-def test_nobody_is_held_back_for_a_reader_that_stays_or_is_not_ours(oldest_s: float | None) -> None:
+@pytest.mark.parametrize("left_s", [None, HOLD_S + 0.1, 600.0])
+def test_nobody_is_held_back_for_a_reader_that_stays_or_is_not_ours(left_s: float | None) -> None:
     plan = DrainPlan(LIMIT, HOLD_S)
-    assert not plan.pinned(1.0, LIMIT, oldest_s)
+    assert not plan.pinned(1.0, LIMIT, left_s)
     assert plan.pace_s(2.0, 2 * LIMIT) == 0.0
 
 
@@ -183,3 +183,16 @@ def test_a_copy_can_be_begun_at_once_when_who_was_in_the_way_has_gone() -> None:
     plan.ended()
     assert plan.again()
     assert plan.now is Next.COPY
+
+
+def test_how_long_the_snapshots_of_a_line_last_is_learnt_and_forgotten() -> None:
+    lives = Lives(limit=2)
+    assert lives.of("a.py:1 in f()") is None
+    lives.ended("a.py:1 in f()", 10.0)
+    assert lives.of("a.py:1 in f()") == 10.0
+    for _ in range(20):
+        lives.ended("a.py:1 in f()", 1.0)
+    assert lives.of("a.py:1 in f()") == pytest.approx(1.0, rel=0.05)
+    lives.ended("b.py:1 in f()", 2.0)
+    lives.ended("c.py:1 in f()", 3.0)
+    assert [lives.of(f"{name}.py:1 in f()") for name in "abc"] == [None, 2.0, 3.0]

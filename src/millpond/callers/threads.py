@@ -106,7 +106,9 @@ class ThreadPort:
     def settle(self, replies: Sequence[Reply]) -> None:
         for call, result, error in replies:
             waiter: Any = call.waiter
-            if waiter.answer(result, error):
+            if not isinstance(waiter, ThreadWaiter):
+                waiter.settle(result, error)  # a thread of Millpond's own
+            elif waiter.answer(result, error):
                 self._others.append(waiter)
         wake_next(self._others)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["DrainPlan", "Flow"]
+__all__ = ["DrainPlan", "Flow", "Lives"]
 
 EARLIEST, LATEST, FULL = 1 / 8, 1 / 2, 7 / 8
 """Shares of the limit: reads are not held before the first and, where readers are in the way, from the second on;
@@ -14,6 +14,7 @@ SPREAD = 3
 """A hold's room is spent by a third of what is left in a third of `hold_s`: little is left after it, and never none."""
 PACE_MOST_S = 0.25
 """A batch waits no longer, whatever the log: timeouts of callers are seconds."""
+FADE = 0.3
 PAUSE_FACTOR, PAUSE_MOST_S = 4, 300.0
 """After a hold that brought nothing: so many times `hold_s` until the next, then twice that, at most five minutes."""
 
@@ -30,14 +31,13 @@ class Flow(enum.Enum):
 class DrainPlan:
     """Readers that overlap keep the log from ever being begun anew, and it grows without bound.
 
-        FREE --pinned by young readers, and the room lasts for one hold--> DRAINING --begun anew--> FREE
+        FREE --pinned by short readers, and the room lasts for one hold--> DRAINING --begun anew--> FREE
           ^                                                                   |
           |                                                        `hold_s` over, not begun anew
           `--begun anew-- RESIGNED (after a pause, as from FREE) <------------'
 
     While DRAINING new long reads wait, until those that are under way have ended and the log is begun anew; writes
-    go on, in a pace that leaves it below the limit. A reader that is older than `hold_s` is not waited for: who
-    has stayed for long will stay.
+    go on, in a pace that leaves it below the limit. A reader that will stay for longer than `hold_s` is not waited for.
 
     Promises: a hold lasts `hold_s` at most; before the next after one that brought nothing there is a pause of
     four times as much at least; no batch waits longer than PACE_MOST_S; a log that has some room below FULL when a
@@ -56,14 +56,14 @@ class DrainPlan:
     _last: float = 0.0
     _log: int = 0
 
-    def pinned(self, now: float, log: int, oldest_s: float | None) -> bool:
-        """The log could not be begun anew. oldest_s: since when our oldest reader reads; None: none of ours does.
+    def pinned(self, now: float, log: int, left_s: float | None) -> bool:
+        """The log could not be begun anew. left_s: for how long our readers may still read; None: none of ours does.
 
         True: a hold begins now.
         """
         if self._first is None:
             self._first = now, log
-        if self.flow is Flow.DRAINING or not self.hold_s or oldest_s is None or oldest_s > self.hold_s:
+        if self.flow is Flow.DRAINING or not self.hold_s or left_s is None or left_s > self.hold_s:
             return False
         if now < self._not_before or not self._is_time(now, log):
             return False
@@ -113,3 +113,24 @@ class DrainPlan:
         assert self._first is not None
         then, before = self._first
         return now > then and log + (log - before) / (now - then) * self.hold_s >= self.limit * FULL
+
+
+class Lives:
+    """How long the snapshots and streams of a line last, as far as known: a fading mean; bounded, the oldest goes."""
+
+    __slots__ = ("_limit", "_lives")
+
+    def __init__(self, limit: int = 1_000) -> None:
+        self._limit = limit
+        self._lives: dict[str, float] = {}
+
+    def ended(self, place: str, seconds: float) -> None:
+        """One has ended."""
+        known = self._lives.get(place)
+        if known is None and len(self._lives) >= self._limit:
+            self._lives.pop(next(iter(self._lives)))
+        self._lives[place] = seconds if known is None else known + (seconds - known) * FADE
+
+    def of(self, place: str) -> float | None:
+        """How long the next one may last; None: nothing is known."""
+        return self._lives.get(place)

@@ -60,8 +60,9 @@ class Drain:
         holdback = self._host.holdback
         if holdback is None:
             return
-        now, readers = monotonic(), holdback.readers()
-        if self._plan.pinned(now, log, now - readers[0].began if readers else None):
+        now = monotonic()
+        left_s = max((reader.left_s(now) for reader in holdback.readers()), default=None)
+        if self._plan.pinned(now, log, left_s):
             self.holds += 1
             self._began = now
             holdback.hold(self._plan.hold_s, self._drained)

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
+from millpond.engine.sqlite.calls import ReadCall
+from millpond.engine.sqlite.sessions import Session
+from millpond.scheduling.drain_plan import Lives
 from millpond.scheduling.tokens import TokenQueue
 
 __all__ = ["Holdback", "Reader"]
 
 
 class Reader(NamedTuple):
-    """Who keeps a commit from being forgotten. began: seconds on the monotonic clock; what: for people."""
+    """Who keeps a commit from being forgotten. began: seconds on the monotonic clock; what: for people.
+
+    lasts_s: how long its like lasted before; None if that is not known.
+    """
 
     began: float
     what: str
     caller: Any
     place: str | None = None
     sql: str | None = None
+    lasts_s: float | None = None
+
+    def left_s(self, now: float) -> float:
+        """For how long it may go on: as those before it; else for as long as until now, which is all that one knows."""
+        age = now - self.began
+        return self.lasts_s - age if self.lasts_s is not None and self.lasts_s > age else age
+
+    def surely_left_s(self, now: float) -> float:
+        return max(0.0, self.lasts_s - (now - self.began)) if self.lasts_s is not None else 0.0
 
 
 class Lane(Protocol):
@@ -27,7 +43,7 @@ class Lane(Protocol):
     is_idle: bool
 
     @property
-    def session(self) -> Any: ...
+    def session(self) -> Session | None: ...
     @property
     def reader(self) -> Reader | None: ...
 
@@ -42,17 +58,22 @@ class Holdback:
     """
 
     def __init__(
-        self, lock: threading.Lock, queue: TokenQueue[Any], lanes: Sequence[Lane], assign: Callable[[], None]
+        self,
+        lock: threading.Lock,
+        queue: TokenQueue[ReadCall | Session],
+        lanes: Sequence[Lane],
+        assign: Callable[[], None],
     ) -> None:
         self._lock = lock
         self._queue = queue
         self._lanes = lanes
         self._assign = assign
-        self._calls: dict[Any, None] = {}
+        self._calls: dict[ReadCall | Session, None] = {}
         self._timer: threading.Timer | None = None
         self._drained: Callable[[], None] | None = None
         self._told = False
         self._taken = 0
+        self.lives = Lives()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -67,7 +88,8 @@ class Holdback:
         return sorted((reader for reader in found if reader is not None), key=lambda reader: reader.began)
 
     def hold(self, seconds: float, drained: Callable[[], None]) -> None:
-        """New reads wait until `release`, at most for so long; but not those of callers that have a reader already.
+        """New reads wait until `release`, at most for so long; but not those that will end before the others do, nor
+        those of callers that have a reader already: they may need them to come to its end.
 
         drained: called when the last of the reads under way has ended, or the time is up.
         """
@@ -94,9 +116,13 @@ class Holdback:
             taken, self._taken = self._taken, 0
             return taken
 
-    def takes(self, call: Any) -> bool:
-        """Under the lock: is a new read to wait here? Its caller may need it to come to the end of another one."""
+    def takes(self, call: ReadCall | Session) -> bool:
+        """Under the lock: is a new read to wait here?"""
         if not self.is_on:
+            return False
+        lasts_s = self.lasts_s(call)
+        now = monotonic()
+        if lasts_s is not None and any(reader.surely_left_s(now) > lasts_s for reader in self.readers()):
             return False
         kept = [session for lane in self._lanes if (session := lane.session) is not None and not session.given_back]
         if any(session.caller == call.caller for session in kept):
@@ -105,7 +131,15 @@ class Holdback:
         self._taken += 1
         return True
 
-    def drop(self, call: Any) -> bool:
+    def lasts_s(self, call: ReadCall | Session) -> float | None:
+        """How long its like lasted before."""
+        return self.lives.of(call.place) if isinstance(call, Session) else call.profile.cost.mean_s or None
+
+    def ended(self, session: Session) -> None:
+        """A reader that was kept is given back."""
+        self.lives.ended(session.place, monotonic() - session.began)
+
+    def drop(self, call: ReadCall | Session) -> bool:
         """Under the lock: nobody waits for this one any more. False: it is not here."""
         if call not in self._calls:
             return False
@@ -118,7 +152,7 @@ class Holdback:
             self._told = True
             self._drained()
 
-    def end(self) -> list[Any]:
+    def end(self) -> list[ReadCall | Session]:
         """Under the lock: hold nobody any more. Who was held."""
         if self._timer is not None:
             self._timer.cancel()

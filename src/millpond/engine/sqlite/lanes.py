@@ -526,10 +526,13 @@ class HeavyLane(_Lane):
     @property
     def reader(self) -> Reader | None:
         """Who reads here, as seen from any thread."""
-        session, call = self.session, self.current
-        if session is not None:
-            return Reader(session.began, session.what, session.caller, session.place)
-        return Reader(self.started, "read", call.caller, sql=call.sql) if isinstance(call, ReadCall) else None
+        now: ReadCall | Session | Step | End | None = self.session or self.current
+        if not isinstance(now, (ReadCall, Session)):
+            return None
+        lasts_s = self._lanes.holdback.lasts_s(now)
+        if isinstance(now, Session):
+            return Reader(now.began, now.what, now.caller, now.place, lasts_s=lasts_s)
+        return Reader(self.started, "read", now.caller, sql=now.sql, lasts_s=lasts_s)
 
     def _main(self) -> None:
         error: BaseException
@@ -662,6 +665,7 @@ class HeavyLane(_Lane):
                 self._disconnect()
         if self.session is not None:
             self.session.given_back = True
+            self._lanes.holdback.ended(self.session)
         self.session = None
         self._rest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from millpond.ports import Port
 from millpond.stats import Check, LogPin
 
 __all__ = ["Pins", "log_check"]
+
+log = logging.getLogger("millpond.checkpoint")
 
 _KINDS = {"iterate": "stream"}
 """A session's kind in people's words."""
@@ -55,7 +58,11 @@ class Pins:
 
     def pinned(self, wal_bytes: int, index: WalIndex | None, readers: Sequence[Reader]) -> None:
         """The log could not be begun anew: find out why, and tell it once if it lasts, or if the log is too long."""
-        pin = self.look(index, readers)
+        try:
+            pin = self.look(index, readers)
+        except Exception as exc:  # whoever writes or checkpoints must not fail by it
+            log.error("the reader that keeps the log could not be named", exc_info=exc)
+            return
         now = monotonic()
         if pin is None or self._seen == self._told:
             return
@@ -70,19 +77,17 @@ class Pins:
     def _find(self, index: WalIndex | None, readers: Sequence[Reader], now: float) -> LogPin | None:
         if index is None:
             return self._ours(readers[0], now, 0) if readers else self._theirs(None, ("unseen",), now, 0)
-        log = index.log()
+        view = index.log()
         held = platform.log_readers(self._path)
         # A reader at mark 0 reads the database alone: in its way are not writes but copies, if there is what to copy.
-        marks = {slot: log.marks[slot] if slot else 0 for slot in held if slot or log.copied < log.pages}
-        if not log.pages:
-            return None
-        if not marks and log.copied == log.pages:
+        marks = {slot: view.marks[slot] if slot else 0 for slot in held if slot or view.copied < view.pages}
+        if not view.pages or (not marks and view.copied == view.pages):
             return None
         if not marks:
-            pages = log.pages - log.copied
+            pages = view.pages - view.copied
             return self._ours(readers[0], now, pages) if readers else self._theirs(None, ("unseen",), now, pages)
         slot = min(marks, key=lambda slot: marks[slot])
-        behind = log.pages - marks[slot]
+        behind = view.pages - marks[slot]
         pids = held[slot]
         if os.getpid() not in pids:
             return self._theirs(pids[0], (pids[0], slot, marks[slot]), now, behind)
@@ -92,7 +97,7 @@ class Pins:
 
     def _ours(self, reader: Reader, now: float, behind: int) -> LogPin:
         place = reader.place
-        if place is None:
+        if place is None or place == reader.what:
             frame = self._port.caller_frame(reader.caller)
             place = describe(frame.f_code, frame.f_lineno) if frame is not None else None
         held_s = now - reader.began

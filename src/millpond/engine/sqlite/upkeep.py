@@ -78,7 +78,6 @@ class Upkeep:
         self._head = b""
         self._quiet_since = 0.0
         self._statistics: object = None
-        self._looked = False
         self._passed_over: set[str] = set()
         self._last_s = 0.0
         self._said = ""
@@ -230,27 +229,31 @@ class Upkeep:
             self._plan.did(Task.LOOK, monotonic(), outcome)
             return
         sight, statistics = found
-        if self._looked and statistics != self._statistics:
-            self._host.setup.analyzed()
-        self._looked, self._statistics = True, statistics
+        self._learn(statistics)
         self._plan.saw(monotonic(), sight)
 
     def _analyze(self) -> None:
         host = self._host
 
-        def work(connection: Connection) -> tuple[str | None, bool]:
-            return analyze(connection, self._passed_over, host.writer.schema_touched)
+        def work(connection: Connection) -> tuple[str | None, bool, object]:
+            return analyze(connection, self._passed_over, self._wanted, host.writer.schema_touched)
 
         found, outcome = self._submit("analyze", work)
         if outcome is Outcome.DONE:
-            table, more = found
+            table, more, statistics = found
             if table is not None:
-                host.setup.analyzed()
+                self._learn(statistics)
                 self._tell("analyze", table)
             else:
                 self._passed_over.clear()
             outcome = Outcome.MORE if more else Outcome.DONE
         self._plan.did(Task.ANALYZE, monotonic(), outcome, self._last_s)
+
+    def _learn(self, statistics: object) -> None:
+        """Whoever has renewed them, here or in another process: our readers plan by them from now on."""
+        if statistics != self._statistics:
+            self._statistics = statistics
+            self._host.setup.analyzed()
 
     def _vacuum(self) -> None:
         pages = self._plan.vacuum_pages
@@ -270,7 +273,8 @@ class Upkeep:
         inline = self._host.inline
         if inline is not None and self._host.inline_lock.acquire(blocking=False):
             try:
-                inline.shrink()
+                if not self._closing:  # closed only after that is set, and under the lock
+                    inline.shrink()
             finally:
                 self._host.inline_lock.release()
 

@@ -109,27 +109,32 @@ def look(connection: Connection) -> tuple[Sight, object]:
 
 
 def analyze(
-    connection: Connection, passed_over: set[str], schema_touched: Callable[[], None]
-) -> tuple[str | None, bool]:
-    """Renew the statistics of one table that needs it. Its name, if there was one; and whether there are more."""
+    connection: Connection, passed_over: set[str], wanted: Callable[[], bool], schema_touched: Callable[[], None]
+) -> tuple[str | None, bool, object]:
+    """Renew the statistics of one table that needs it. Its name, if there was one; whether there are more; the mark.
+
+    passed_over: what took too long, and is not to be begun again and again.
+    """
     db = connection.db
     schema = db.pragma("schema_version")
     needed = [str(sql) for (sql,) in db.execute(f"PRAGMA main.optimize({NEEDED})") if sql not in passed_over]
     if not needed:
-        return None, False
+        return None, False, None
     sql = needed[0]
-    passed_over.add(sql)  # until it has come to its end: what takes too long is not begun again and again
     connection.touched.add(ANYTHING)
     before = db.pragma("analysis_limit")
     db.pragma("analysis_limit", ROWS_PER_INDEX)
     try:
         db.execute(sql)
+    except apsw.InterruptError:
+        if not wanted():
+            passed_over.add(sql)
+        raise
     finally:
         db.pragma("analysis_limit", before)
-    passed_over.discard(sql)
     if db.pragma("schema_version") != schema:  # the first ever has made the table for them
         schema_touched()
-    return sql.removeprefix("ANALYZE "), len(needed) > 1
+    return sql.removeprefix("ANALYZE "), len(needed) > 1, _statistics(db)
 
 
 def vacuum(connection: Connection, pages: int) -> tuple[int, int]:
