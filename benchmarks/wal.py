@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import Bar, Finder
-from benchmarks.harness import COUNT, INSERT, TICK_S, UPDATE, keys, machine, ms, prepare
+from benchmarks.files import verify
+from benchmarks.harness import INSERT, TICK_S, UPDATE, keys, machine, ms, prepare
 
 LIMIT_MIB = 64
 
@@ -190,11 +191,7 @@ def one(system: str, scenario: str, seconds: float) -> dict[str, Any]:
         if done.returncode:
             raise RuntimeError(f"{system} {scenario} failed:\n{done.stderr[-2000:]}")
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        out = subprocess.run([sys.executable, "-c", COUNT, path], check=True, capture_output=True, text=True).stdout
-        logged, total, verdict = json.loads(out)
-        if verdict != "ok":
-            raise RuntimeError(f"integrity_check: {verdict}")
-        found["lost"] = abs(found["ops"] - int(logged)) + abs(int(total) - int(logged))
+        found["lost"] = verify(path, found["ops"], "write", exact=True)
         return {"system": system, "scenario": scenario, "workers": WORKERS, **found}
 
 

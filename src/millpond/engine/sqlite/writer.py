@@ -21,6 +21,7 @@ from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
 from millpond.engine.sqlite.job_errors import error_of, lost_with
 from millpond.engine.sqlite.lease_watch import LeaseWatch
 from millpond.engine.sqlite.outside import run_outside
+from millpond.engine.sqlite.step_guard import StepGuard
 from millpond.engine.sqlite.turn_batch import TurnBatch
 from millpond.engine.sqlite.writer_host import Phase, WriterHost
 from millpond.ports import Reply
@@ -60,6 +61,7 @@ class Writer:
         self._parked = False
         self._awake = True
         self._turn_batch: TurnBatch | None = None
+        self._guard = StepGuard()
         self._at_once = self._port.has_turns and settings.inline == "auto" and not host.memory
         self._give_up_at: float | None = None
         self._commits = Commits(host)
@@ -155,7 +157,13 @@ class Writer:
                 return False
             batch.room -= 1
             call.state = State.RUNNING
-            if self._run_job(call, connection, True, here=True, guarded=batch.leases > 0):
+            guard = self._guard
+            guard.call = None if batch.leases else call
+            ran = self._run_job(call, connection, True, here=True, guarded=batch.leases > 0)
+            guard.call = None
+            if guard.struck:
+                grant.fail(guard.stopped(call, connection))
+            if ran or guard.struck:
                 batch.done.append(call)
                 return True
             call.state = State.DONE
@@ -240,6 +248,7 @@ class Writer:
                 self._commits.sync(connection, full)
                 begun = self._gate.slip_in(connection)
             if begun:
+                self._guard.begin(connection)
                 self._commits.begun(connection)
                 self._alone = None
                 self.grant = grant
@@ -256,16 +265,10 @@ class Writer:
 
     def _grant_of(self, connection: Connection, leases: list[Lease], *, together: bool, is_open: bool = False) -> Grant:
         return Grant(
-            connection,
-            leases,
-            together=together,
-            port=self._port,
-            bell=self._bell,
-            translate=self._host.translate,
-            claims=self._claims,
-            is_open=is_open,
+            connection, leases, together=together, port=self._port, bell=self._bell, claims=self._claims,
+            translate=self._host.translate, is_open=is_open,
             tell=self._host.finished_inside if self._host.observed else None,
-        )
+        )  # fmt: skip
 
     def _main(self) -> None:
         try:
@@ -467,6 +470,8 @@ class Writer:
         self._in_hand = batch.done
         try:
             self._attend(grant)
+            assert self.connection is not None
+            self._guard.end(self.connection)
             self.grant = None
             self.leases += batch.leases
             done: list[WriteCall] = [*batch.done, *grant.ended]
