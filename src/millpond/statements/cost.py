@@ -6,7 +6,7 @@ import enum
 
 from millpond.statements.demand import Demand
 
-__all__ = ["Cost", "Costs", "Lane"]
+__all__ = ["MOST_ROWS", "Cost", "Costs", "Lane"]
 
 CHEAP_S = 0.0003
 """A run below this is cheap: some dozens of them fit into one turn of the loop."""
@@ -18,6 +18,8 @@ LONG_S = 0.002
 """What always takes longer than this keeps others waiting in the quick lane."""
 SAMPLE = 8
 """Of quick runs where each microsecond counts one in so many is learnt from."""
+MOST_ROWS = 1_000
+"""So many rows take half a millisecond to make: with more a run is none for the loop."""
 FIRST_PROOF = 2
 MOST_PROOF = 64
 FORGIVEN_AFTER = 10_000
@@ -84,8 +86,12 @@ class Cost:
         self._lane = lane
         self.inline = lane is Lane.INLINE
 
-    def ran(self, seconds: float, runs: int = 1) -> None:
-        """Take in the length of one run, wherever it was. runs: so many quick ones does it stand for."""
+    def ran(self, seconds: float, runs: int = 1, *, fits: bool = True) -> None:
+        """Take in the length of one run, wherever it was. runs: so many quick ones does it stand for.
+
+        fits: its steps and its rows, which no neighbour changes, were few enough for a run on the loop. One
+        that does not fit proves nothing, however quick the others are.
+        """
         self.mean_s += (seconds - self.mean_s) * 0.1 if self.mean_s else seconds
         best = self.best_s * BEST_FADES
         self.best_s = best = seconds if seconds < best else best
@@ -97,20 +103,27 @@ class Cost:
                 return
         elif self._strikes:
             self._strikes = max(0.0, self._strikes - STRIKE_FADES * runs)
-        if best <= CHEAP_S:
+        if not fits:
+            self._cheap = 0
+        elif best <= CHEAP_S:
             self._was_cheap(runs)
-        elif best > LONG_S and self.lane is Lane.QUICK:
+        if best > LONG_S and self.lane is Lane.QUICK:
             self.over_budget()
 
-    def ran_again(self, seconds: float) -> None:
-        """Take in a run where each microsecond counts: of quick inline ones, one in SAMPLE for all of them."""
+    def ran_again(self, seconds: float) -> bool:
+        """Take in a run where each microsecond counts: of quick inline ones, one in SAMPLE for all of them.
+
+        True: it was slow, whosoever fault that is.
+        """
         if seconds > SLOW_S or not self.inline:
             self.ran(seconds)
-        elif self._passed_over:
+            return seconds > SLOW_S
+        if self._passed_over:
             self._passed_over -= 1
         else:
             self._passed_over = SAMPLE - 1
             self.ran(seconds, SAMPLE)
+        return False
 
     @property
     def least_s(self) -> float:

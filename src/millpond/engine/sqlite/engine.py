@@ -408,12 +408,15 @@ class Engine:
     def open_reader(self) -> Connection:
         return Connection(self.setup, readonly=True)
 
-    def open_known_reader(self) -> Connection:
-        """A reader of the files that were opened. Raises: errors.Error if others stand in their place."""
+    def open_known_reader(self, wait_ms: int) -> Connection:
+        """A reader of the files that were opened. wait_ms: for the locks of its first statement.
+
+        Raises: errors.Error if other files stand in their place.
+        """
         problem = self.verify_files()
         if problem is not None:
             raise problem
-        return self.open_reader()
+        return Connection(self.setup, readonly=True, wait_ms=wait_ms)
 
     def open_checkpointer(self) -> Connection:
         connection = Connection(self.setup, readonly=False)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 import apsw
 
-from millpond.engine.sqlite.connection import Connection, Parameters, Setup, Shape
+from millpond import errors
+from millpond.engine.sqlite.connection import FIRST_STATEMENT_TIMEOUT_MS, Connection, Parameters, Setup, Shape
+from millpond.engine.sqlite.disk_waits import DiskWaits
 from millpond.engine.sqlite.wal_index import HEAD, WalIndex
+from millpond.scheduling.stalls import STALL_S, Mode, Stalls
 from millpond.statements.profile import Profile
 
 __all__ = ["MISS", "InlineReader"]
 
+log = logging.getLogger("millpond.pool")
+
 PLAIN_READS = 2
 """So many reads of a turn do without a kept transaction: its BEGIN and COMMIT cost about what they save one read."""
+
+TICKS = 16
+LEAST_STEPS = 100
+"""The budget of steps is looked at so often at most, and not more often than every so many steps."""
 
 QUIET: Final = -(10**12)
 """Ticks count from here while statements of our own run: what interrupts a read must not strike them."""
@@ -29,8 +39,9 @@ class InlineReader:
 
     kept: called when a transaction is kept from then on; where callers have no turns, somebody must end it.
 
-    VM steps beyond the budget interrupt a read; a lock is not waited for; a slow run demotes the
-    statement. In each case the caller is told MISS, and takes a lane.
+    VM steps beyond the budget, or as much of the core's time as a turn may take, interrupt a read and demote
+    its statement; a lock is not waited for; while the disk stalls nothing is tried. In each case the caller is
+    told MISS, and takes a lane. A run that was slow all the same demotes its statement.
 
     Most of a point read's time are the locks of its read transaction. So from its third read on a turn of
     the loop keeps one transaction, which is as fresh as a new one while the WAL index stays as it is:
@@ -38,13 +49,23 @@ class InlineReader:
         plain --third read, index known and unchanged by it--> held --index changed, `let_go`--> plain
     """
 
-    def __init__(self, setup: Setup, open_connection: Callable[[], Connection], index: WalIndex | None = None) -> None:
+    def __init__(
+        self, setup: Setup, open_connection: Callable[[int], Connection], index: WalIndex | None = None
+    ) -> None:
+        """open_connection: given how long (ms) it may wait for locks; here, and not on the loop, for a while."""
+        settings = setup.settings
         self._open = open_connection
         self._setup = setup
         self._page: Any = index.page if index is not None else None
-        self._steps = max(1, setup.settings.step_budget // 2)
+        self._tick_steps = max(LEAST_STEPS, settings.step_budget // TICKS)
+        self._most_ticks = max(1, settings.step_budget // self._tick_steps)
+        self._most_cpu_s = settings.turn_budget_ms / 1000
         self._ticks = QUIET
-        self.connection = self._connect()
+        self._cpu_s = 0.0
+        self._stalls = Stalls()
+        self._waits = DiskWaits()
+        self._is_broken = False
+        self.connection = self._connect(FIRST_STATEMENT_TIMEOUT_MS)
         self.kept: Callable[[], None] | None = None
         self.reads = 0
         self.ended = 0.0
@@ -89,7 +110,8 @@ class InlineReader:
             raise
         self.ended = ended = perf_counter()
         self.reads += 1
-        profile.cost.ran_again(ended - started)
+        if profile.cost.ran_again(ended - started):
+            self._was_slow(ended, ended - started)
         return result
 
     def let_go(self) -> None:
@@ -109,6 +131,7 @@ class InlineReader:
     def close(self) -> None:
         self._head = None
         self.connection.close()
+        self._waits.close()
 
     def _prepare(self, connection: Connection) -> None:
         """Before a read that is in no kept transaction: begin one, if it is worth it."""
@@ -130,20 +153,72 @@ class InlineReader:
         else:
             self.let_go()
 
-    def _connect(self) -> Connection:
-        connection = self._open()
+    def _connect(self, wait_ms: int) -> Connection:
+        connection = self._open(wait_ms)
         connection.db.set_busy_timeout(0)
-        # Steps carry over between the runs of a cached statement, so the first tick says nothing, the second does.
-        connection.db.set_progress_handler(self._tick, self._steps)
+        connection.db.set_progress_handler(self._tick, self._tick_steps)
         return connection
 
     def _tick(self) -> bool:
-        self._ticks += 1
-        return self._ticks >= 2
+        """Is it too much? Steps carry over between the runs of a cached statement: the first tick says nothing."""
+        ticks = self._ticks = self._ticks + 1
+        if ticks <= 1:
+            if ticks == 1:
+                self._cpu_s = thread_time()
+            return False
+        return ticks > self._most_ticks or thread_time() - self._cpu_s >= self._most_cpu_s
+
+    def _was_slow(self, now: float, took_s: float) -> None:
+        if self._stalls.mode is Mode.TRUST:
+            self._enter(self._stalls.slow(now, took_s))
+
+    def _enter(self, mode: Mode) -> None:
+        """`run` is replaced where more than it is to be done, so that it costs nothing elsewhere."""
+        match mode:
+            case Mode.TRUST:
+                vars(self).pop("run", None)
+            case Mode.WATCH:
+                self.run = self._run_watched  # type: ignore[method-assign]  # see above
+            case Mode.OFF:
+                self.run = self._run_nothing  # type: ignore[method-assign]  # see above
+
+    def _run_watched(self, profile: Profile, params: Parameters, shape: Shape, started: float) -> Any:
+        """As `run`, while the disk is suspected of stalling."""
+        connection = self.connection
+        self._waits.begin(connection)
+        try:
+            return InlineReader.run(self, profile, params, shape, started)
+        finally:
+            if self._stalls.mode is Mode.WATCH and self.connection is connection:
+                waited_s = self._waits.waited_s(connection, STALL_S)
+                mode = self._stalls.measured(perf_counter(), waited_s)
+                self._enter(mode)
+                if mode is Mode.OFF:
+                    log.warning("a read waited %.0f ms for the disk; reads leave the loop for a while", waited_s * 1000)
+
+    def _run_nothing(self, profile: Profile, params: Parameters, shape: Shape, started: float) -> Any:
+        """In place of `run`, while the disk stalls or there is no connection."""
+        self.ended = started
+        if self._stalls.asked(started) is Mode.OFF:
+            return MISS
+        if self._is_broken:
+            self._replace()
+            return MISS
+        self._enter(Mode.WATCH)
+        return self.run(profile, params, shape, started)
 
     def _replace(self) -> None:
+        """Its connection is broken. A new one that cannot be had without waiting is tried again later."""
         broken = self.connection
         broken.pinned = False
         self._head = None
-        self.connection = self._connect()
+        try:
+            self.connection = self._connect(0)
+        except (apsw.Error, errors.Error):
+            self._is_broken = True
+            self._enter(self._stalls.broken(perf_counter()))
+            return
+        if self._is_broken:
+            self._is_broken = False
+            self._enter(Mode.WATCH)
         broken.close()

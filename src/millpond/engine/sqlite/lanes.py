@@ -24,6 +24,7 @@ from millpond.engine.sqlite.thread_meter import Reading, ThreadMeter
 from millpond.ports import Port, Reply
 from millpond.scheduling.tokens import TokenQueue
 from millpond.settings import Settings
+from millpond.statements.cost import MOST_ROWS
 from millpond.statements.cost import Lane as Place
 from millpond.statements.demand import TOLD_APART_S, UNKNOWN, Demand, Use, used
 
@@ -33,6 +34,8 @@ log = logging.getLogger("millpond.pool")
 
 QUICK_STEPS = 100_000
 """VM steps after which the quick lane gives a read to a heavy one: some milliseconds."""
+LEAST_STEPS = 1_000
+"""The interpreter is asked for between so many steps, not more often."""
 DRAIN_S = 0.001
 """The quick lane answers at least this often."""
 WANTED_STEPS = 5_000_000
@@ -361,6 +364,9 @@ class QuickLane(_Lane):
         super().__init__(lanes, host, "millpond-quick")
         self._bell = Bell()
         self._kicked = False
+        # Often enough to tell whether a run would have been within the budget of the loop.
+        self._tick_steps = max(LEAST_STEPS, min(host.settings.step_budget, QUICK_STEPS) // 2)
+        self._most_ticks = QUICK_STEPS // self._tick_steps
         self._ticks = 0
         self._closing = False
         self._over = False
@@ -393,8 +399,9 @@ class QuickLane(_Lane):
         self._bell.ring()
 
     def _tick(self) -> bool:
+        """Steps carry over between the runs of a cached statement: the first tick says nothing."""
         self._ticks += 1
-        return self._ticks >= 2
+        return self._ticks > self._most_ticks
 
     def _main(self) -> None:
         while not self._closing or self.inbox:
@@ -448,13 +455,13 @@ class QuickLane(_Lane):
             result, error = self._perform(call, call.sql, call.run)
             now = monotonic()
             call.ran_s = now - started
-            if isinstance(error, errors.DeadlineExceeded | errors.OperationalError) and self._ticks >= 2:
+            if isinstance(error, errors.DeadlineExceeded | errors.OperationalError) and self._ticks > self._most_ticks:
                 call.profile.cost.over_budget()
                 if not call.cancelled:
                     self._lanes.to_heavy(call)
                     continue
             if error is None:
-                call.profile.cost.ran(call.ran_s)
+                call.profile.cost.ran(call.ran_s, fits=self._ticks <= 2 and call.rows <= MOST_ROWS)
             self._lanes.quick_reads += 1
             replies.append((call, result, error))
             if now >= until:
@@ -468,7 +475,7 @@ class QuickLane(_Lane):
         fresh = self.connection is None
         connection = super()._connected()
         if fresh:
-            connection.db.set_progress_handler(self._tick, QUICK_STEPS // 2)
+            connection.db.set_progress_handler(self._tick, self._tick_steps)
         return connection
 
 
@@ -599,7 +606,7 @@ class HeavyLane(_Lane):
             call.ran_s = monotonic() - call.started
             self._learn(call)
             if error is None:
-                call.profile.cost.ran(call.ran_s)
+                call.profile.cost.ran(call.ran_s, fits=call.rows <= MOST_ROWS)
             self._lanes.heavy_reads += 1
         self._rest()
         self._port.settle([(call, result, error)])
