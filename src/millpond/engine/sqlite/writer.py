@@ -429,14 +429,9 @@ class Writer:
         self._conclude(batch.jobs, done, replies, full, started, begun)
 
     def _conclude(
-        self,
-        jobs: Sequence[WriteJob],
-        done: list[WriteCall],
-        replies: list[Reply],
-        full: bool,
-        started: float,
+        self, jobs: Sequence[WriteJob], done: list[WriteCall], replies: list[Reply], full: bool, started: float,
         begun: float,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Commit what is done, then answer all at once. The loop may have the connection before they are answered."""
         worked = monotonic()
         error = self._commit(done, full)
