@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from asyncio import get_running_loop
+from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from threading import get_ident
@@ -88,6 +89,7 @@ class Database(Front, Watching):
         self._cache: ResultCache | None = None
         self._hits = 0
         self._spent = False
+        self._outside: deque[asyncio.Future[None]] = deque()
         self._opening = False
         self._thread = 0
         frame = sys._getframe(1)
@@ -134,6 +136,7 @@ class Database(Front, Watching):
             if not loop.is_closed():
                 raise messages.wrong_loop(self._opened_at, id(loop))
             port = TaskPort(get_running_loop())  # its own loop is gone: nobody else can close it any more
+            self._outside.clear()
         self._closed_at = (closed_at(sys._getframe(1)), monotonic())
         self._loop = None
         self._turn_over()
@@ -534,15 +537,35 @@ class Database(Front, Watching):
 
     def _turn_over(self) -> None:
         self._turn.reset()
+        if self._outside:
+            self._let_in()
         engine = self._engine
         if engine is not None and engine.inline is not None:
             engine.inline.let_go()
 
+    def _let_in(self) -> None:
+        """The next callers of those who wait for a later turn; all of them where there are no turns any more."""
+        loop, turn = self._loop, self._turn
+        while self._outside and (loop is None or not turn.is_full):
+            waiter = self._outside.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                turn.yields()
+        if loop is not None:
+            self._slice_ends(loop)  # that turn has an end too, at which the next ones come
+
     async def _next_turn(self) -> None:
         self._spent = False
-        self._turn.yields()
-        await let_others_run()
-        self._turn.resumes(perf_counter())
+        turn = self._turn
+        loop = get_running_loop()
+        if (turn.is_full or self._outside) and loop is self._loop:
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._outside.append(waiter)
+            await waiter
+        else:
+            turn.yields()
+            await let_others_run()
+        turn.resumes(perf_counter())
 
     async def _shaped_in_slices(self, found: list[Any], into: Any, sql: str) -> list[Any]:
         """Many rows as the caller wants them. Its own code makes them, so here; others run in between."""

@@ -99,6 +99,7 @@ class TransactionScope(BlockReads):
         # A task that was started inside another transaction inherits it, and may outlive it.
         holding.set((*(one for one in held if one.standing is ACTIVE), lease) if held else (lease,))
         self._turn = port.turn()
+        lease.begun = monotonic()
         return self
 
     async def __aexit__(

@@ -56,13 +56,17 @@ WAITING, ACTIVE, ENDED, ROLLED_BACK, EXPIRED, LOST = LeaseState
 
 
 class Lease(WriteCall):
-    """An interactive transaction: the right to use the writer's connection until it ends."""
+    """An interactive transaction: the right to use the writer's connection until it ends.
+
+    granted: when it had it; begun: when its holder went on, which on a loop with much to do is later.
+    """
 
     lease = True
     standing = WAITING
     grant: Grant | None = None
     offered: Grant | None = None
     granted = 0.0
+    begun = 0.0
     last = 0.0
     statements = 0
     sent_s = 0.0
@@ -76,8 +80,19 @@ class Lease(WriteCall):
         self._code = code
         self._line = line
         self.known = known
-        self.shares = self.cheap = known.shares
-        self.cost_s = self.least_s = known.cost_s
+        self.cheap = known.shares
+
+    @property
+    def shares(self) -> bool:  # type: ignore[override]  # learnt while it waits, from those before it
+        """May it share a batch? As is known now: thousands may have been queued before the first of them ran."""
+        return self.known.shares
+
+    @property
+    def cost_s(self) -> float:  # type: ignore[override]  # as above
+        """What is predicted of it, in seconds."""
+        return self.known.cost_s
+
+    least_s = cost_s
 
     @property
     def place(self) -> str:
@@ -311,7 +326,7 @@ class Grant:
                 self.ended.append(lease)
             else:
                 self._undo(lease, ROLLED_BACK)
-            lease.known.ended(monotonic() - lease.granted - lease.sent_s, awaited=awaited)
+            lease.known.ended(monotonic() - max(lease.granted, lease.begun) - lease.sent_s, awaited=awaited)
             self._next()
             if violation is not None:
                 raise violation
