@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -542,3 +543,37 @@ sys.stdin.read()
 
     def test_a_file_without_a_log_is_whole(self) -> None:
         assert Checkpoint.make(apsw.Connection(""), "main", "PASSIVE").whole
+
+
+WRITER = """
+import asyncio, sys, millpond
+async def main():
+    async with millpond.Database(sys.argv[1]) as db:
+        async def work():
+            for _ in range(160):
+                await db.execute("INSERT INTO t(body) VALUES (zeroblob(3000))")
+        await asyncio.gather(*(work() for _ in range(25)))
+        print(db.stats().checkpoint_finishes)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_that_write_all_the_time_leave_the_log_short(tmp_path: Path) -> None:
+    """12,000 pages in all: what another one appends must not keep a copy from ever being whole."""
+    path = str(tmp_path / "a.db")
+    ask(path, "PRAGMA journal_mode = wal; CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    longest = 0
+    while running := [process for process in processes if process.poll() is None]:
+        with suppress(FileNotFoundError):  # not yet, or not any more
+            longest = max(longest, os.stat(path + "-wal").st_size)
+        with suppress(subprocess.TimeoutExpired):
+            running[0].wait(0.01)
+    finishes = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sum(finishes) >= 5
+    assert longest <= 16 * 2**20
+    assert ask(path, "SELECT count(*), (SELECT * FROM pragma_integrity_check) FROM t") == "[(12000, 'ok')]"

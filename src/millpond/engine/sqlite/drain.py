@@ -22,9 +22,7 @@ class DrainHost(Protocol):
     """What it needs of the engine."""
 
     settings: Settings
-
     turnstile: Turnstile | None
-
     lanes: Lanes | None
 
     def readers(self) -> Sequence[Reader]: ...

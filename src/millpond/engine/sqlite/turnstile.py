@@ -24,6 +24,7 @@ TURN_S = 0.004
 GIVE_WAY_S = 0.003
 """Who has just written lets others go first for so long at most: a dead waiter's flag costs no more."""
 HOLD_MOST_S = 60.0
+"""As in the setting's range: what is beyond it is of another time."""
 _HOLD_AT: Final = 8
 _HOLD: Final = struct.Struct("=d")
 _FLAGS: Final = slice(64, 64 + 256)
