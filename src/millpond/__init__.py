@@ -49,14 +49,14 @@ from millpond.migrations.plan import Migration
 from millpond.rows import Row
 from millpond.scheduling.fair_queue import Priority
 from millpond.settings import Settings
-from millpond.stats import Check, Health, Stats
+from millpond.stats import Check, Health, LogPin, Stats
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Check", "CheckViolation", "DataError", "Database", "DatabaseClosed", "DatabaseCorrupt", "DatabaseError",
     "DeadlineExceeded", "DiskFull", "EngineConflict", "Error", "ExecuteResult", "ForeignKeyViolation", "Forked",
-    "Health", "Holder", "IntegrityError", "InterfaceError", "InternalError", "LeaseExpired", "LockTimeout",
+    "Health", "Holder", "IntegrityError", "InterfaceError", "InternalError", "LeaseExpired", "LockTimeout", "LogPin",
     "Migration", "MigrationError", "MissingExtra",
     "NoSuchColumn", "NoSuchTable", "NotNullViolation", "NotSupportedError", "OperationalError",
     "Overloaded", "ParameterError", "Priority", "ProgrammingError", "ReadOnlyDatabase", "Row", "SchemaChanged",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,14 +19,15 @@ import pytest
 
 import millpond.sync
 from millpond import Database, Settings, errors, events
+from millpond.engine.sqlite import platform
 from millpond.engine.sqlite.checkpoint import Checkpoint
 from millpond.engine.sqlite.engine import Engine
 from millpond.engine.sqlite.gate import Gate
 from millpond.engine.sqlite.holdback import Holdback, Reader
-from millpond.engine.sqlite.turnstile import Turnstile
+from millpond.engine.sqlite.turnstile import HOLD_MOST_S, Turnstile
 from millpond.scheduling.checkpoint_plan import Next
 
-from .outside import ask
+from .outside import ask, lock_held
 
 LIMIT = 16 * 2**20
 HEAVY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 200000) SELECT count(*) FROM c"
@@ -45,9 +48,9 @@ def engine_of(db: Any) -> Engine:
 
 
 def holdback(db: Any) -> Holdback:
-    found = engine_of(db).holdback
-    assert found is not None
-    return found
+    lanes = engine_of(db).lanes
+    assert lanes is not None
+    return lanes.holdback
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -331,6 +334,115 @@ class TestDrain:
             await snap.fetch_all("SELECT * FROM t")
 
 
+@pytest.mark.skipif(not platform.linux_facts, reason="there is no side file elsewhere")
+class TestBetweenProcesses:
+    """Whoever drains the log asks the others to hold their long reads back too. (A turnstile is like a process.)"""
+
+    @pytest.fixture
+    def other(self, db: Database) -> Iterator[Turnstile]:
+        found = Turnstile.open(db._location.path)
+        assert found is not None
+        yield found
+        found.close()
+
+    async def test_a_long_read_waits_as_long_as_another_process_asks_for_it(
+        self, db: Database, other: Turnstile
+    ) -> None:
+        other.hold_reads(60.0)
+        waits = asyncio.create_task(db.fetch_value(HEAVY))
+        await until(lambda: len(holdback(db)) == 1)
+        timer = holdback(db)._timer
+        await until(lambda: holdback(db)._timer is not timer)  # it has looked, and looks again
+        assert not waits.done()
+        other.hold_reads(0.0)
+        assert await waits == 200_000
+        assert not holdback(db).is_on
+
+    async def test_who_is_asked_may_ask_too(self, db: Database, other: Turnstile) -> None:
+        other.hold_reads(60.0)
+        waits = asyncio.create_task(db.fetch_value(HEAVY))
+        await until(lambda: len(holdback(db)) == 1)
+        drained: list[int] = []
+        holdback(db).hold(60.0, lambda: drained.append(1))
+        assert drained == [1]
+        other.hold_reads(0.0)
+        assert not waits.done()
+        assert holdback(db).release() == 1
+        assert await waits == 200_000
+
+    async def test_who_never_holds_reads_back_does_not_for_others(self, tmp_path: Path) -> None:
+        async with Database(tmp_path / "b.db", Settings(log_hold_s=0)) as db:
+            other = Turnstile.open(db._location.path)
+            assert other is not None
+            other.hold_reads(60.0)
+            assert await db.fetch_value(HEAVY) == 200_000
+            other.close()
+
+    async def test_the_readers_of_another_process_are_drained_too(self, tmp_path: Path) -> None:
+        settings = Settings(checkpoint_pages=20, wal_limit_bytes=2**19, log_hold_s=20.0, cache_bytes=0)
+        async with Database(tmp_path / "a.db", settings) as db:
+            await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+            other = Turnstile.open(db._location.path)
+            assert other is not None
+            drain = engine_of(db).checkpointer.drain
+            with lock_held(tmp_path / "a.db", "BEGIN; SELECT * FROM t"):
+                async with asyncio.timeout(20):
+                    while not drain.is_on:
+                        await db.execute("INSERT INTO t(body) VALUES (zeroblob(5000))", durability="normal")
+                assert 0 < other.reads_held_s() <= 20.0
+            async with asyncio.timeout(20):
+                while drain.is_on:
+                    await db.execute("INSERT INTO t(body) VALUES (zeroblob(5000))", durability="normal")
+            assert other.reads_held_s() == 0
+            other.close()
+
+    async def test_where_no_other_process_could_hold_anything_back_nobody_waits_for_a_foreign_reader(
+        self, tmp_path: Path
+    ) -> None:
+        settings = Settings(checkpoint_pages=20, wal_limit_bytes=2**19, cache_bytes=0)
+        async with Database(tmp_path / "a.db", settings) as db:
+            await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+            with lock_held(tmp_path / "a.db", "BEGIN; SELECT * FROM t"):
+                while db.stats().wal_pages * 4_096 < 2**20:
+                    await db.execute("INSERT INTO t(body) VALUES (zeroblob(5000))", durability="normal")
+            assert db.stats().log_holds == 0
+
+    @pytest.mark.parametrize("seconds", [HOLD_MOST_S + 1.0, float("inf"), float("nan"), -1.0])
+    def test_nonsense_holds_nobody_back(self, tmp_path: Path, seconds: float) -> None:
+        (tmp_path / "a.db").touch()
+        first, second = Turnstile.open(str(tmp_path / "a.db")), Turnstile.open(str(tmp_path / "a.db"))
+        assert first is not None
+        assert second is not None
+        first.hold_reads(seconds)
+        assert second.reads_held_s() == 0
+        first.close()
+        second.close()
+
+    def test_the_longer_of_two_counts_and_a_success_ends_both(self, tmp_path: Path) -> None:
+        (tmp_path / "a.db").touch()
+        first, second = Turnstile.open(str(tmp_path / "a.db")), Turnstile.open(str(tmp_path / "a.db"))
+        assert first is not None
+        assert second is not None
+        assert first.is_shared
+        first.hold_reads(50.0)
+        second.hold_reads(1.0)
+        assert 40 < first.reads_held_s() <= 50
+        second.hold_reads(0.0)
+        assert first.reads_held_s() == 0
+        second.close()
+        assert not first.is_shared
+        first.close()
+        assert not first.is_shared
+
+    def test_what_the_dead_have_asked_for_is_void(self, tmp_path: Path) -> None:
+        (tmp_path / "a.db").touch()
+        (tmp_path / "a.db-gate").write_bytes(struct.pack("=8xd", monotonic() + 30.0).ljust(4096, b"\0"))
+        found = Turnstile.open(str(tmp_path / "a.db"))
+        assert found is not None
+        assert found.reads_held_s() == 0
+        found.close()
+
+
 class TestFinish:
     """The writer copies the rest under the write lock, in its turn between processes."""
 
@@ -431,3 +543,37 @@ sys.stdin.read()
 
     def test_a_file_without_a_log_is_whole(self) -> None:
         assert Checkpoint.make(apsw.Connection(""), "main", "PASSIVE").whole
+
+
+WRITER = """
+import asyncio, sys, millpond
+async def main():
+    async with millpond.Database(sys.argv[1]) as db:
+        async def work():
+            for _ in range(160):
+                await db.execute("INSERT INTO t(body) VALUES (zeroblob(3000))")
+        await asyncio.gather(*(work() for _ in range(25)))
+        print(db.stats().checkpoint_finishes)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_that_write_all_the_time_leave_the_log_short(tmp_path: Path) -> None:
+    """12,000 pages in all: what another one appends must not keep a copy from ever being whole."""
+    path = str(tmp_path / "a.db")
+    ask(path, "PRAGMA journal_mode = wal; CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    longest = 0
+    while running := [process for process in processes if process.poll() is None]:
+        with suppress(FileNotFoundError):  # not yet, or not any more
+            longest = max(longest, os.stat(path + "-wal").st_size)
+        with suppress(subprocess.TimeoutExpired):
+            running[0].wait(0.01)
+    finishes = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sum(finishes) >= 5
+    assert longest <= 16 * 2**20
+    assert ask(path, "SELECT count(*), (SELECT * FROM pragma_integrity_check) FROM t") == "[(12000, 'ok')]"

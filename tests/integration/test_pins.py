@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import CodeType, FrameType
@@ -15,9 +15,11 @@ import pytest
 from millpond import Check, Database, Settings, events
 from millpond.callers.threads import ThreadPort
 from millpond.engine.sqlite import platform
+from millpond.engine.sqlite.connection import Setup
 from millpond.engine.sqlite.holdback import Reader
 from millpond.engine.sqlite.pins import Pins, log_check
 from millpond.engine.sqlite.wal_index import WalIndex
+from millpond.parameters import Adapters, Converters
 from millpond.stats import LogPin
 
 from .outside import ask, lock_held
@@ -164,61 +166,97 @@ class Place:
         self.f_code = code
 
 
+class Host:
+    """An engine as far as it is looked at."""
+
+    def __init__(self, path: Path, warn_s: float = 0.05) -> None:
+        self.settings = Settings(wal_limit_bytes=LIMIT, pin_warning_s=warn_s)
+        adapters = Adapters({}, strict_datetimes=False, warn=lambda text: None)
+        self.setup = Setup(str(path / "a.db"), self.settings, adapters, Converters({}))
+        self.port: Any = Port()
+        self.index: WalIndex | None = None
+        self.now: list[Reader] = []
+        self.told: list[events.Event] = []
+
+    def readers(self) -> list[Reader]:
+        return self.now
+
+    def emit(self, make: Callable[[], events.Event]) -> None:
+        self.told.append(make())
+
+
 class TestLook:
     """Looking, by itself."""
 
-    def pins(self, path: str) -> Pins:
-        self.told: list[events.Event] = []
-        return Pins(path, Port(), 0.05, LIMIT, lambda make: self.told.append(make()))
+    @pytest.fixture
+    def host(self, tmp_path: Path) -> Host:
+        return Host(tmp_path)
 
-    def test_where_there_is_no_index_our_oldest_reader_is_taken_for_it(self, tmp_path: Path) -> None:
-        pins = self.pins(str(tmp_path / "a.db"))
-        pin = pins.look(None, [Reader(1.0, "iterate", None, "bot.py:42 in report()"), Reader(2.0, "read", None)])
+    def test_where_there_is_no_index_our_oldest_reader_is_taken_for_it(self, host: Host) -> None:
+        host.now = [Reader(1.0, "iterate", None, "bot.py:42 in report()"), Reader(2.0, "read", None)]
+        pin = Pins(host).look()
         assert pin is not None
         assert (pin.what, pin.place, pin.ours) == ("stream", "bot.py:42 in report()", True)
 
-    def test_where_nothing_can_be_seen_that_is_what_is_said(self, tmp_path: Path) -> None:
-        pin = self.pins(str(tmp_path / "a.db")).look(None, [])
+    def test_where_nothing_can_be_seen_that_is_what_is_said(self, host: Host) -> None:
+        pin = Pins(host).look()
         assert pin is not None
         assert pin.pid is None
         assert "cannot be seen from here" in log_check(2 * LIMIT, LIMIT, pin).text
 
-    def test_a_read_is_named_by_its_statement_without_values_and_where_its_caller_stands(self, tmp_path: Path) -> None:
-        pins = self.pins(str(tmp_path / "a.db"))
-        frame: Any = Place(compile("", "/srv/bot.py", "exec").replace(co_name="report"))
-        assert isinstance(pins._port, Port)
-        pins._port.frame = frame
-        pin = pins.look(None, [Reader(1.0, "read", object(), sql="SELECT * FROM message WHERE body = 'secret'")])
-        assert pin is not None
-        text = log_check(2 * LIMIT, LIMIT, pin).text
-        assert "SELECT * FROM message WHERE body = ?, begun at" in text
+    @pytest.mark.parametrize(
+        ("reader", "told"),
+        [
+            (
+                Reader(1.0, "read", 0, sql="SELECT * FROM m WHERE body = 'secret'"),
+                "SELECT * FROM m WHERE body = ?, begun",
+            ),
+            (Reader(1.0, "backup", 0, "backup"), "because a backup from"),
+        ],
+    )
+    def test_what_has_no_line_of_its_own_is_named_by_where_its_caller_stands(
+        self, host: Host, reader: Reader, told: str
+    ) -> None:
+        host.port.frame = Place(compile("", "/srv/bot.py", "exec").replace(co_name="report"))
+        host.now = [reader]
+        text = log_check(2 * LIMIT, LIMIT, Pins(host).look()).text
+        assert told in text
         assert "bot.py:42 in report()" in text
 
-    def test_each_is_told_once_and_not_before_it_lasts(self, tmp_path: Path) -> None:
-        pins = self.pins(str(tmp_path / "a.db"))
-        young, old = [Reader(10.0**9, "read", None)], [Reader(0.0, "snapshot", None, "a.py:1 in f()")]
-        pins.pinned(LIMIT, None, young)
-        assert not self.told
+    def test_each_is_told_once_and_not_before_it_lasts(self, host: Host) -> None:
+        pins = Pins(host)
+        host.now = [Reader(10.0**9, "read", None)]
+        pins.pinned(LIMIT)
+        assert not host.told
+        host.now = [Reader(0.0, "snapshot", None, "a.py:1 in f()")]
         for _ in range(3):
-            pins.pinned(LIMIT, None, old)
-        assert len(self.told) == 1
+            pins.pinned(LIMIT)
+        assert len(host.told) == 1
 
     def test_beyond_the_limit_whoever_it_is_is_told_but_not_each_of_many(self, tmp_path: Path) -> None:
-        pins = Pins(str(tmp_path / "a.db"), Port(), 3_600.0, LIMIT, lambda make: self.told.append(make()))
-        self.told = []
+        host = Host(tmp_path, warn_s=3_600.0)
+        pins = Pins(host)
         for number in range(5):
-            pins.pinned(LIMIT + 1, None, [Reader(10.0**9 + number, "read", None)])
-        assert len(self.told) == 1
+            host.now = [Reader(10.0**9 + number, "read", None)]
+            pins.pinned(LIMIT + 1)
+        assert len(host.told) == 1
+
+    def test_a_reader_that_cannot_be_named_fails_nobody(self, host: Host, caplog: pytest.LogCaptureFixture) -> None:
+        host.port.frame = object()
+        host.now = [Reader(1.0, "read", 0, sql="SELECT 1")]
+        Pins(host).pinned(2 * LIMIT)
+        assert not host.told
+        assert "could not be named" in caplog.text
 
     @needs_index
-    def test_a_copy_that_lags_without_a_reader_is_nobodys_fault_here(self, tmp_path: Path) -> None:
-        path = str(tmp_path / "a.db")
+    def test_a_copy_that_lags_without_a_reader_is_nobodys_fault_here(self, host: Host) -> None:
+        path = host.setup.path
         ask(path, "PRAGMA journal_mode = wal")
         with lock_held(path):
-            index = WalIndex.open(path)
-            assert index is not None
-            assert self.pins(path).look(index, []) is None
-            index.close()
+            host.index = WalIndex.open(path)
+            assert host.index is not None
+            assert Pins(host).look() is None
+            host.index.close()
 
     @pytest.mark.parametrize(
         ("pin", "text"),

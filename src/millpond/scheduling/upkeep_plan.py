@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["Outcome", "Sight", "Task", "UpkeepPlan"]
 
 MOMENT_S = 0.02
-"""In the end so short a pause between two writes will do: a job gives way within a millisecond."""
+"""In the end so short a pause between two writes will do: a job gives way within a millisecond or two."""
 HALVES_S = 60.0
 """What is overdue for so long is content with half of the quiet, after twice that with a quarter..."""
 GLANCE_S = 0.5
@@ -86,6 +86,7 @@ class UpkeepPlan:
     shrink_s: float | None = 30.0
     vacuum_pages: int = FIRST
     _due: dict[Task, float] = field(default_factory=dict)
+    _not_before: dict[Task, float] = field(default_factory=dict)
     _failed: dict[Task, int] = field(default_factory=dict)
     _looked: float | None = None
     _analyzed: tuple[float, int, int] | None = None
@@ -100,9 +101,9 @@ class UpkeepPlan:
     def wrote(self, now: float) -> None:
         """Somebody has committed since the last time."""
         if self.empty_log:
-            self._later(Task.LOG, now)
+            self._due.setdefault(Task.LOG, now)
         if self.shrink_s is not None:
-            self._later(Task.SHRINK, now)
+            self._due.setdefault(Task.SHRINK, now)
         self._look_at(now if self._looked is None else max(now, self._looked + LOOK_EVERY_S))
 
     def next(self, now: float, quiet_since: float, log_bytes: int) -> Task | float | None:
@@ -113,7 +114,7 @@ class UpkeepPlan:
         soonest: float | None = None
         for task, due in self._due.items():
             need = self._need_s(task, now, due, log_bytes)
-            at = max(due, quiet_since + need)
+            at = max(due, self._not_before.get(task, due), quiet_since + need)
             if at <= now:
                 return task
             at = max(at, now + GLANCE_S) if need < GLANCE_S and due <= now else at
@@ -121,7 +122,7 @@ class UpkeepPlan:
         return None if soonest is None else soonest - now
 
     def saw(self, now: float, sight: Sight) -> None:
-        """A look has ended."""
+        """A look has found this."""
         self._looked = now
         self._sight = sight
         if self.analyze and self._wants_analysis(now, sight):
@@ -139,22 +140,23 @@ class UpkeepPlan:
         """A task has ended, or one of its steps. took_s: for how long that ran."""
         match outcome:
             case Outcome.DONE:
-                self._due.pop(task, None)
-                self._failed.pop(task, None)
+                for kept in (self._due, self._not_before, self._failed):
+                    kept.pop(task, None)
                 if task is Task.ANALYZE and self._sight is not None:
                     self._analyzed = now, self._sight.changes, self._sight.schema
             case Outcome.MORE:
                 self._failed.pop(task, None)
-                self._due[task] = now + REST * took_s
+                self._not_before[task] = now + REST * took_s
                 if task is Task.VACUUM:
                     self._size_step(took_s)
             case Outcome.STOPPED:
+                self._not_before[task] = now + REST * took_s
                 if task is Task.VACUUM:
                     self.vacuum_pages = max(FEWEST, self.vacuum_pages // 2)
             case Outcome.IN_VAIN:
                 failed = self._failed.get(task, 0)
                 self._failed[task] = min(failed + 1, 10)
-                self._due[task] = now + min(BACK_OFF_MOST_S, BACK_OFF_S * 2**failed)
+                self._not_before[task] = now + min(BACK_OFF_MOST_S, BACK_OFF_S * 2**failed)
 
     def _need_s(self, task: Task, now: float, due: float, log_bytes: int) -> float:
         if task is Task.SHRINK:
@@ -178,11 +180,6 @@ class UpkeepPlan:
     def _look_at(self, at: float) -> None:
         if self.analyze or self.vacuum:
             self._due[Task.LOOK] = min(at, self._due.get(Task.LOOK, at))
-
-    def _later(self, task: Task, now: float) -> None:
-        """Due from now on, but not sooner than the pause after something in vain allows."""
-        if not self._failed.get(task):
-            self._due[task] = now
 
     def _size_step(self, took_s: float) -> None:
         if took_s > STEP_S:

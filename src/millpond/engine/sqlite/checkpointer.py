@@ -35,7 +35,6 @@ class CheckpointerHost(DrainHost, Protocol):
 
     def open_checkpointer(self) -> Connection: ...
     def verify_files(self) -> errors.Error | None: ...
-    def log_pinned(self, wal_bytes: int) -> None: ...
 
 
 class Checkpointer:
@@ -144,8 +143,8 @@ class Checkpointer:
             drain.begun_anew()
             self._host.pins.unpinned()
         elif name == "main":
-            self._host.log_pinned(self._log_bytes)
-            drain.pinned(self._log_bytes)
+            self._host.pins.pinned(self._log_bytes)
+            drain.pinned(self._log_bytes, self._host.pins.last)
         self.finishes += 1
 
     def _drained(self) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
 
 from millpond import events
 from millpond.engine.sqlite.bell import Bell
-from millpond.engine.sqlite.holdback import Holdback
+from millpond.engine.sqlite.holdback import Reader
+from millpond.engine.sqlite.lanes import Lanes
+from millpond.engine.sqlite.turnstile import Turnstile
 from millpond.scheduling.drain_plan import DrainPlan, Flow
 from millpond.settings import Settings
+from millpond.stats import LogPin
 
 __all__ = ["Drain", "DrainHost"]
 
@@ -19,9 +22,10 @@ class DrainHost(Protocol):
     """What it needs of the engine."""
 
     settings: Settings
+    turnstile: Turnstile | None
+    lanes: Lanes | None
 
-    @property
-    def holdback(self) -> Holdback | None: ...
+    def readers(self) -> Sequence[Reader]: ...
     def emit(self, make: Callable[[], events.Event]) -> None: ...
 
 
@@ -47,25 +51,28 @@ class Drain:
 
     def reads_on(self) -> bool:
         """Are long reads under way, so that waiting for them is in vain?"""
-        holdback = self._host.holdback
-        return holdback is not None and bool(holdback.readers())
+        return bool(self._host.readers())
 
     def begun_anew(self) -> None:
         """All of the log is in the database, and whoever reads from now on does not need it."""
         if self._plan.begun_anew():
             self._end(begun_anew=True)
 
-    def pinned(self, log: int) -> None:
-        """The log, of so many bytes, could not be begun anew."""
-        holdback = self._host.holdback
-        if holdback is None:
+    def pinned(self, log: int, pin: LogPin | None) -> None:
+        """The log, of so many bytes, could not be begun anew. pin: because of this reader, as far as known."""
+        lanes, turnstile = self._host.lanes, self._host.turnstile
+        if lanes is None:
             return
         now = monotonic()
-        left_s = max((reader.left_s(now) for reader in holdback.readers()), default=None)
+        left_s = max((reader.left_s(now) for reader in self._host.readers()), default=None)
+        if left_s is None and pin is not None and not pin.ours and turnstile is not None and turnstile.is_shared:
+            left_s = pin.held_s  # that of another process, which will hold new ones back if asked
         if self._plan.pinned(now, log, left_s):
             self.holds += 1
             self._began = now
-            holdback.hold(self._plan.hold_s, self._drained)
+            if turnstile is not None:
+                turnstile.hold_reads(self._plan.hold_s)
+            lanes.holdback.hold(self._plan.hold_s, self._drained)
 
     def pace(self, log: int) -> None:
         """Before a batch, while draining: leave the log some room."""
@@ -85,6 +92,8 @@ class Drain:
     def _end(self, *, begun_anew: bool) -> None:
         held_s = monotonic() - self._began
         self.held_s += held_s
-        holdback = self._host.holdback
-        reads = holdback.release() if holdback is not None else 0
+        if begun_anew and self._host.turnstile is not None:
+            self._host.turnstile.hold_reads(0.0)
+        lanes = self._host.lanes
+        reads = lanes.holdback.release() if lanes is not None else 0
         self._host.emit(lambda: events.ReadsHeld(monotonic(), held_s, reads, begun_anew))

@@ -24,7 +24,7 @@ from millpond.engine.sqlite.descriptors import other_library_has_open
 from millpond.engine.sqlite.files import FileFacts, gather
 from millpond.engine.sqlite.gate import Gate
 from millpond.engine.sqlite.grant import Lease, Operation
-from millpond.engine.sqlite.holdback import Holdback
+from millpond.engine.sqlite.holdback import Reader
 from millpond.engine.sqlite.idle_reads import IdleReads
 from millpond.engine.sqlite.inline import InlineReader
 from millpond.engine.sqlite.lanes import Lanes
@@ -103,10 +103,11 @@ class Engine:
         self.cache: ResultCache | None = None
         self.inline: InlineReader | None = None
         self.checkpointer = Checkpointer(self, self.writer.ring)
-        self.pins = Pins(location.path, port, settings.pin_warning_s, settings.wal_limit_bytes, self.emit)
+        self.pins = Pins(self)
         self.upkeep = Upkeep(self)
         self.watchers = Watchers(self)
         self.changes: Watchers | None = None
+        self.turnstile: Turnstile | None = None
         self.has_temporaries = False
         self.opened = 0.0
         self.pid = os.getpid()
@@ -129,11 +130,6 @@ class Engine:
     def name(self) -> str:
         """The file's name, for people."""
         return self.location.name
-
-    @property
-    def holdback(self) -> Holdback | None:
-        """Where long reads are kept out of the lanes, if there are lanes."""
-        return self.lanes.holdback if self.lanes is not None else None
 
     @property
     def memory(self) -> bool:
@@ -167,6 +163,8 @@ class Engine:
                     self._idle_reads = IdleReads(self.inline, self.inline_lock)
                     self.inline.kept = self._idle_reads.kept
                 self.lanes = Lanes(self)
+                if self.turnstile is not None and self.settings.log_hold_s:
+                    self.lanes.holdback.asked_s = self.turnstile.reads_held_s
                 self.lanes.start()
         except BaseException as exc:
             self._take_down(0.0)
@@ -403,7 +401,8 @@ class Engine:
 
     def open_turnstile(self) -> Turnstile | None:
         """Turns with other processes on the file; None where there are none to be had."""
-        return None if self.memory else Turnstile.open(self.location.path)
+        self.turnstile = None if self.memory else Turnstile.open(self.location.path)
+        return self.turnstile
 
     def open_reader(self) -> Connection:
         return Connection(self.setup, readonly=True)
@@ -465,9 +464,9 @@ class Engine:
         """In the writer's thread, between two batches: begin the log anew if it is time for that."""
         self.checkpointer.finish(connection, gate)
 
-    def log_pinned(self, wal_bytes: int) -> None:
-        """It could not be begun anew, though it was time for that."""
-        self.pins.pinned(wal_bytes, self.index, self.holdback.readers() if self.holdback is not None else ())
+    def readers(self) -> Sequence[Reader]:
+        """Our own readers of old commits, the oldest first."""
+        return self.lanes.holdback.readers() if self.lanes is not None else ()
 
     @property
     def log_is_due(self) -> bool:
@@ -603,7 +602,7 @@ class Engine:
         held = self.lanes.held(now) if self.lanes is not None else None
         forgotten = held is not None and held[2] >= self.settings.leak_warning_s
         wal_bytes = self.writer.wal_pages * self.page_size
-        pin = self.pins.look(self.index, self.holdback.readers()) if self.holdback is not None else None
+        pin = self.pins.look() if not self.memory else None
         checks = (
             Check("files", problem is None, str(problem or "the files are those that were opened")),
             Check("read", read_error is None, str(read_error or "a read was answered")),

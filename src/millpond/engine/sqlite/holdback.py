@@ -48,13 +48,26 @@ class Lane(Protocol):
     def reader(self) -> Reader | None: ...
 
 
+POLL_S = 0.02
+"""Where another process has asked for it, so often is it looked whether that is over."""
+
+
+def _nobody() -> float:
+    return 0.0
+
+
+def _for_others() -> None:
+    """Another process looks itself whether its log is drained."""
+
+
 class Holdback:
     """Keeps new reads out of the lanes' queue for a while, under the lanes' own lock.
 
         off --hold--> on: new reads wait here --the last read under way ends--> drained: told once
          ^------------'-------------------- release, or the time is up ---------'
 
-    lanes, assign: of the lanes; assign gives what is in their queue to idle ones.
+    lanes, assign: of the lanes; assign gives what is in their queue to idle ones. asked_s: for how many seconds
+    yet another process that drains the log asks for it too.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class Holdback:
         self._drained: Callable[[], None] | None = None
         self._told = False
         self._taken = 0
+        self.asked_s: Callable[[], float] = _nobody
         self.lives = Lives()
 
     def __len__(self) -> int:
@@ -94,16 +108,11 @@ class Holdback:
         drained: called when the last of the reads under way has ended, or the time is up.
         """
         with self._lock:
-            if self.is_on:
+            if self.is_on and self._drained is not _for_others:
                 return
-            timer = threading.Timer(seconds, self._over, (drained,))
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:
-                return  # no more threads: nobody would end it
-            self._timer, self._drained = timer, drained
-            self._told, self._taken = False, 0
+            if not self._begin(seconds, drained):
+                return
+            self._taken = len(self._calls)
             for call in list(self._queue):
                 if self.takes(call):
                     self._queue.remove(call)
@@ -118,7 +127,7 @@ class Holdback:
 
     def takes(self, call: ReadCall | Session) -> bool:
         """Under the lock: is a new read to wait here?"""
-        if not self.is_on:
+        if not self.is_on and not (self.asked_s() and self._begin(POLL_S, _for_others)):
             return False
         lasts_s = self.lasts_s(call)
         now = monotonic()
@@ -152,6 +161,19 @@ class Holdback:
             self._told = True
             self._drained()
 
+    def _begin(self, seconds: float, drained: Callable[[], None]) -> bool:
+        """False: no thread can be started, so nobody would end it."""
+        timer = threading.Timer(seconds, self._over, (drained,))
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._drained, self._told = timer, drained, False
+        return True
+
     def end(self) -> list[ReadCall | Session]:
         """Under the lock: hold nobody any more. Who was held."""
         if self._timer is not None:
@@ -170,5 +192,7 @@ class Holdback:
     def _over(self, drained: Callable[[], None]) -> None:
         with self._lock:
             if threading.current_thread() is self._timer:
+                if drained is _for_others and self.asked_s() and self._begin(POLL_S, drained):
+                    return
                 self._let_in()
         drained()

@@ -7,17 +7,20 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from time import localtime, monotonic, strftime, time
+from typing import Protocol
 
 from millpond import events
 from millpond.engine.sqlite import platform
+from millpond.engine.sqlite.connection import Setup
 from millpond.engine.sqlite.holdback import Reader
 from millpond.engine.sqlite.wal_index import WalIndex
 from millpond.messages import PLACE_LENGTH, clip, shorten
 from millpond.places import describe
 from millpond.ports import Port
+from millpond.settings import Settings
 from millpond.stats import Check, LogPin
 
-__all__ = ["Pins", "log_check"]
+__all__ = ["Pins", "PinsHost", "log_check"]
 
 log = logging.getLogger("millpond.checkpoint")
 
@@ -25,6 +28,18 @@ _KINDS = {"iterate": "stream"}
 """A session's kind in people's words."""
 
 _Identity = tuple[object, ...]
+
+
+class PinsHost(Protocol):
+    """What it needs of the engine around it."""
+
+    settings: Settings
+    setup: Setup
+    port: Port
+    index: WalIndex | None
+
+    def readers(self) -> Sequence[Reader]: ...
+    def emit(self, make: Callable[[], events.Event]) -> None: ...
 
 
 class Pins:
@@ -35,40 +50,39 @@ class Pins:
     thread may look. last: who it was the last time, if anyone.
     """
 
-    def __init__(
-        self, path: str, port: Port, warn_s: float, limit: int, emit: Callable[[Callable[[], events.Event]], None]
-    ) -> None:
-        self._path = path
-        self._port = port
-        self._warn_s = warn_s
-        self._limit = limit
-        self._emit = emit
+    def __init__(self, host: PinsHost) -> None:
+        self._host = host
+        self._path = host.setup.path
+        self._warn_s = host.settings.pin_warning_s
         self._lock = threading.Lock()
         self._seen: _Identity = ()
         self._first = 0.0
         self._told: _Identity = ()
-        self._told_at = -warn_s
+        self._told_at = -self._warn_s
         self.last: LogPin | None = None
 
-    def look(self, index: WalIndex | None, readers: Sequence[Reader]) -> LogPin | None:
-        """Who it is now. readers: our own, the oldest first."""
-        found = self._find(index, readers, monotonic())
-        self.last = found
+    def look(self) -> LogPin | None:
+        """Who it is now."""
+        self.last = found = self._find(self._host.index, self._host.readers(), monotonic())
         return found
 
-    def pinned(self, wal_bytes: int, index: WalIndex | None, readers: Sequence[Reader]) -> None:
+    def pinned(self, wal_bytes: int) -> None:
         """The log could not be begun anew: find out why, and tell it once if it lasts, or if the log is too long."""
         try:
-            pin = self.look(index, readers)
+            pin = self.look()
         except Exception as exc:  # whoever writes or checkpoints must not fail by it
             log.error("the reader that keeps the log could not be named", exc_info=exc)
             return
         now = monotonic()
         if pin is None or self._seen == self._told:
             return
-        if pin.held_s >= self._warn_s or (wal_bytes > self._limit and now - self._told_at >= self._warn_s):
+        if pin.held_s >= self._warn_s or (
+            wal_bytes > self._host.settings.wal_limit_bytes and now - self._told_at >= self._warn_s
+        ):
             self._told, self._told_at = self._seen, now
-            self._emit(lambda: events.LogPinned(now, wal_bytes, pin.held_s, pin.what, pin.place, pin.pid, pin.program))
+            self._host.emit(
+                lambda: events.LogPinned(now, wal_bytes, pin.held_s, pin.what, pin.place, pin.pid, pin.program)
+            )
 
     def unpinned(self) -> None:
         """It was begun anew."""
@@ -98,7 +112,7 @@ class Pins:
     def _ours(self, reader: Reader, now: float, behind: int) -> LogPin:
         place = reader.place
         if place is None or place == reader.what:
-            frame = self._port.caller_frame(reader.caller)
+            frame = self._host.port.caller_frame(reader.caller)
             place = describe(frame.f_code, frame.f_lineno) if frame is not None else None
         held_s = now - reader.began
         self._since((reader.what, reader.began), now)

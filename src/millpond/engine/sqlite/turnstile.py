@@ -23,6 +23,10 @@ TURN_S = 0.004
 """A turn may hold several batches: passing it on costs the others' waking up."""
 GIVE_WAY_S = 0.003
 """Who has just written lets others go first for so long at most: a dead waiter's flag costs no more."""
+HOLD_MOST_S = 60.0
+"""As in the setting's range: what is beyond it is of another time."""
+_HOLD_AT: Final = 8
+_HOLD: Final = struct.Struct("=d")
 _FLAGS: Final = slice(64, 64 + 256)
 _COUNTER: Final = struct.Struct("=I")
 _PAGE = 4096
@@ -36,8 +40,9 @@ class Turnstile:
 
     Its page is mapped by all: a counter of turns, and a flag for each process that waits. Who leaves while a
     flag is up gives way until the counter has moved; without that it takes the lock again at once, since the
-    others have to wake up first. SQLite's own lock stays the truth: programs that do not know the turnstile
-    are met there, and where the side file cannot be had, is deleted or is full, all goes on without it.
+    others have to wake up first. Beside them, until when new long reads are to wait for the log to be drained.
+    SQLite's own lock stays the truth: programs that do not know the turnstile are met there, and where the side
+    file cannot be had, is deleted or is full, all goes on without it.
     """
 
     def __init__(self, path: str, descriptor: int, page: mmap.mmap, lock: Callable[[int, int], None]) -> None:
@@ -67,7 +72,10 @@ class Turnstile:
             if os.fstat(descriptor).st_size < _PAGE:
                 os.posix_fallocate(descriptor, 0, _PAGE)  # a page without room on the disk would kill who maps it
             _presence(descriptor, fcntl.F_RDLCK)
-            return Turnstile(path, descriptor, mmap.mmap(descriptor, _PAGE), fcntl.flock)
+            found = Turnstile(path, descriptor, mmap.mmap(descriptor, _PAGE), fcntl.flock)
+            if not found.is_shared:
+                found.hold_reads(0.0)  # whoever asked for that is gone, and perhaps its clock
+            return found
         except (OSError, ValueError):
             os.close(descriptor)
             return None
@@ -100,6 +108,29 @@ class Turnstile:
         if self._held and self._descriptor is not None:
             self._held = False
             self._call(_UNLOCK)
+
+    @property
+    def is_shared(self) -> bool:
+        """Is another process here?"""
+        import fcntl
+
+        descriptor = self._descriptor
+        if descriptor is None:
+            return False
+        asked = struct.pack("hhqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+        found: int = struct.unpack_from("h", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0]
+        return found != fcntl.F_UNLCK
+
+    def hold_reads(self, seconds: float) -> None:
+        """Ask all for holding new long reads back, for so long at least; 0: no longer, the log is drained."""
+        if self._descriptor is not None:
+            until = monotonic() + max(seconds, self.reads_held_s()) if seconds else 0.0
+            _HOLD.pack_into(self._page, _HOLD_AT, until)
+
+    def reads_held_s(self) -> float:
+        """For how many seconds yet somebody asks for that, by the clock that all processes share."""
+        left: float = _HOLD.unpack_from(self._page, _HOLD_AT)[0] - monotonic()
+        return left if 0.0 < left <= HOLD_MOST_S else 0.0
 
     def close(self) -> None:
         """The last one out removes the side file."""

@@ -48,7 +48,6 @@ class UpkeepHost(Protocol):
 
     def open_checkpointer(self) -> Connection: ...
     def verify_files(self) -> errors.Error | None: ...
-    def log_pinned(self, wal_bytes: int) -> None: ...
     def emit(self, make: Callable[[], events.Event]) -> None: ...
 
 
@@ -220,7 +219,7 @@ class Upkeep:
         if name == "main" and done.whole:
             self._host.pins.unpinned()
         elif name == "main":
-            self._host.log_pinned(wal_bytes)
+            self._host.pins.pinned(wal_bytes)
         return done.whole
 
     def _look(self) -> None:

@@ -19,8 +19,8 @@ __all__ = ["Answer", "UpkeepJob", "analyze", "look", "shrink", "vacuum"]
 
 LIMIT_S = 0.25
 """No job runs longer, though nobody waits."""
-STEPS = 1_000
-"""VM steps between two looks whether somebody waits: a tenth of a millisecond."""
+STEPS = 100
+"""VM steps between two looks whether somebody waits: less than a millisecond, though a step may move a page."""
 ROWS_PER_INDEX = 400
 """What ANALYZE looks at. Source: sqlite.org/lang_analyze.html, "Approximate ANALYZE": 100 to 1,000."""
 NEEDED = 0x10003
@@ -41,9 +41,9 @@ class Answer:
 
     def settle(self, result: Any, error: BaseException | None) -> None:
         self.result, self.error = result, error
+        self._event.set()
         if self._after is not None and error is None:
             self._after()
-        self._event.set()
 
     def set_result(self, result: Any) -> None:
         self.settle(result, None)
@@ -62,6 +62,7 @@ class UpkeepJob(WriteCall):
     """
 
     alone = True
+    stop = property(lambda _: False, lambda _, __: None)  # a late cancel interrupts it, and that is all
 
     def __init__(
         self,
