@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import memory, mixed, processes, reads, writes
+from benchmarks import bulk, memory, mixed, processes, reads, writes
 from benchmarks.harness import answer
 
 OUT = Path(__file__).parent / "out"
@@ -26,6 +26,7 @@ def main() -> int:
             few = [s for s in ("raw", "aiosqlite", "millpond") if s in question.systems]
             argv += ["--rounds", "1", "--seconds", "0.4", "--systems", ",".join(few)]
         results[question.name] = answer(question, argv)
+    results["bulk"] = bulk.main(["--json", str(OUT / "bulk.json"), *(["--quick"] if args.quick else [])])
     results["memory"] = memory.main(["--json", str(OUT / "memory.json")])
     return verdict(results)
 
