@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from millpond.statements.profile import Profile
     from millpond.sync import Database as SyncDatabase
 
-__all__ = ["Slices", "SlicesOfThread"]
+__all__ = ["Slices", "SlicesOfThread", "gathered_in_turns"]
 
 CHUNK = 64
 """Rows that are taken from their source between two looks at the clock."""
@@ -30,6 +30,23 @@ SLOW_S = 0.05
 """A source that takes longer for a slice is slow: with its next row, what it has given by then is written."""
 UNTIL_YIELD_S = 0.001
 """A source that does not await anything keeps the loop for so long at most, as inline reads do."""
+
+
+async def gathered_in_turns(rows: Iterable[Any] | AsyncIterable[Any], sql: str) -> list[Any]:
+    """Rows of parameters as a list, each looked at; others get turns of the loop meanwhile. Raises: ParameterError."""
+    if isinstance(rows, AsyncIterable):
+        rows = [row async for row in rows]
+    elif isinstance(rows, list):
+        rows = rows.copy()  # its caller may change it before it is all looked at
+    source = iter(rows_of(rows, sql))
+    found: list[Any] = []
+    last = monotonic()
+    while chunk := _chunk(source, CHUNK, sql):
+        found += chunk
+        if monotonic() - last > UNTIL_YIELD_S:
+            await let_others_run()
+            last = monotonic()
+    return found
 
 
 class _Bulk:
@@ -68,10 +85,7 @@ class _Bulk:
     def _take_chunk(self) -> bool:
         """Some rows from the source into the hand. False: it has no more."""
         wanted = min(CHUNK, self._plan.rows - len(self._hand))
-        chunk = list(islice(self._source, wanted))
-        for row in chunk:
-            if row.__class__ not in PLAIN:
-                check(row, self._sql)
+        chunk = _chunk(self._source, wanted, self._sql)
         self._hand += chunk
         return len(chunk) == wanted
 
@@ -99,7 +113,7 @@ class _Bulk:
     def _lost(self, call: ManyWrite, exc: BaseException) -> None:
         """A slice failed: its rows are not in the file, or nobody knows."""
         self._spent(call)
-        if getattr(exc, "applied", "unknown") == "unknown":
+        if call.started is not None and getattr(exc, "applied", "unknown") == "unknown":
             self._unsure = len(call.rows)
 
     def _spent(self, call: ManyWrite) -> None:
@@ -312,3 +326,12 @@ class SlicesOfThread(_Bulk):
             self._landed(call, call.waiter.result())
         except errors.Error as exc:
             self._lost(call, exc)
+
+
+def _chunk(source: Iterator[Any], most: int, sql: str) -> list[Any]:
+    """The next rows of a source, each looked at."""
+    chunk = list(islice(source, most))
+    for row in chunk:
+        if row.__class__ not in PLAIN:
+            check(row, sql)
+    return chunk

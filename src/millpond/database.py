@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Never, TypeVar, overload
 
 from millpond import assembly, errors, messages
-from millpond.bulk import Slices
+from millpond.bulk import Slices, gathered_in_turns
 from millpond.callers.tasks import TaskPort, Watch, let_others_run
 from millpond.engine.sqlite.calls import (
     Barrier,
@@ -35,7 +35,7 @@ from millpond.engine.sqlite.result_cache import NONE, Pending, ResultCache
 from millpond.engine.sqlite.slices import SLICE
 from millpond.events import Observer
 from millpond.feeds import Watching
-from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, gathered, leave
+from millpond.front import LATE_GRACE_S, NO_LIMIT_S, PLAIN, Durability, Front, Waiting, check_function, leave
 from millpond.guesses import with_guesses
 from millpond.migrations.files import read
 from millpond.migrations.plan import Migration
@@ -337,7 +337,7 @@ class Database(Front, Watching):
             return await Slices(self, sql, timeout, priority, durability).run(rows)
         engine = self._check_open()
         self._check_params(sql, None)
-        found = gathered([row async for row in rows] if isinstance(rows, AsyncIterable) else rows, sql)
+        found = await gathered_in_turns(rows, sql)
         profile = await self._profile(sql)
         self._profile_for_many(engine, profile)
         if not found:

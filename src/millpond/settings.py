@@ -91,7 +91,7 @@ class Settings:
         4.0, 0.1, 10_000, "milliseconds", "predicted length of a batch: those at its head wait for its commit"
     )
     bulk_slice_ms: float = _number(
-        4.0, 0.1, 10_000, "milliseconds", "execute_many(atomic=False) writes so long, then lets others through"
+        8.0, 0.1, 10_000, "milliseconds", "execute_many(atomic=False) runs so long, then lets others through"
     )
     busy_slice_ms: int = _number(
         2, 1, 1_000, "milliseconds", "one wait for another process's lock: SQLite cannot be stopped inside it"

@@ -386,6 +386,14 @@ async def test_rows_as_arguments_are_answered_with_the_line_to_write(
         await db.write(lambda tx: tx.execute_many(INSERT, *rows))
 
 
+async def test_a_list_is_taken_as_it_was_when_it_was_given(db: Database) -> None:
+    rows: list[Any] = [(a,) for a in range(200_000)]
+    task = asyncio.create_task(db.execute_many(INSERT, rows))
+    await asyncio.sleep(0)
+    rows.clear()
+    assert (await task).rowcount == 200_000
+
+
 async def test_what_is_refused_whole_is_refused_in_slices(db: Database) -> None:
     for sql, kind in (
         ("SELECT a FROM t WHERE a = ?", errors.ProgrammingError),
@@ -422,7 +430,10 @@ async def test_a_database_in_memory_takes_slices_too() -> None:
         assert await db.fetch_value("SELECT count(*) FROM t") == len(NUMBERS)
 
 
-async def test_a_source_that_awaits_nothing_leaves_the_loop_to_others(db: Database, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_a_source_that_awaits_nothing_leaves_the_loop_to_others(
+    db: Database, monkeypatch: pytest.MonkeyPatch, atomic: bool
+) -> None:
     """While rows are taken, others have turns of the loop."""
     monkeypatch.setattr(slices, "MOST", 100_000)
     monkeypatch.setattr(slices, "FIRST", 100_000)
@@ -443,7 +454,7 @@ async def test_a_source_that_awaits_nothing_leaves_the_loop_to_others(db: Databa
                 threading.Event().wait(0.002)  # a chunk takes longer than a turn may
             yield (a,)
 
-    await db.execute_many(INSERT, rows(), atomic=False)
+    await db.execute_many(INSERT, rows(), atomic=atomic)
     running = False
     await task
     assert turns >= 20
