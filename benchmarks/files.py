@@ -103,12 +103,16 @@ def processor() -> str:
     return "unknown"
 
 
-def processor_times() -> list[int]:
-    """Of all cores since the start, in ticks, by state."""
-    return [int(number) for number in Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]]
+def processor_times() -> tuple[list[float], float]:
+    """Seconds since the start: of all cores by state, and those of this process and the children that it waited for."""
+    ticks = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
+    return [int(number) / os.sysconf("SC_CLK_TCK") for number in ticks], sum(os.times()[:4])
 
 
-def stolen(before: list[int]) -> float:
-    """The share of the time since then that the host gave to others."""
-    spent = [now - then for now, then in zip(processor_times(), before, strict=True)]
-    return round(spent[7] / max(1, sum(spent)), 4)
+def elsewhere(before: tuple[list[float], float]) -> dict[str, float]:
+    """Shares of the processors' time since then: taken by the host, and used here by other programs than ours."""
+    states, own = processor_times()
+    spent = [now - then for now, then in zip(states, before[0], strict=True)]
+    _, _, _, idle, waiting, _, _, stolen = spent
+    others = sum(spent) - idle - waiting - stolen - (own - before[1])
+    return {"stolen": round(stolen / sum(spent), 4), "others": round(max(0.0, others) / sum(spent), 4)}

@@ -37,6 +37,9 @@ PATIENCE_S = 5.0
 CROWDED = 5_000
 """So many workers get twice the time: each shall have its turn several times."""
 
+BUSY = 0.05
+"""Where others used more of the processors than this, figures say little."""
+
 ENGINES = ("raw", "raw-grouped")
 PEERS = ("sqlite3", "aiosqlite", "aiosqlitepool", "asqlite", "sqlalchemy")
 KEEPING = ("millpond", "millpond-sync")
@@ -160,7 +163,7 @@ def answer(question: Question, argv: Sequence[str] | None = None) -> dict[str, A
     before = files.processor_times()
     rows = measure([s for s in scenarios if s.systems], args.rounds, args.seconds)
     settings = {"workers": WORKERS, "rounds": args.rounds, "seconds": args.seconds, "keys": KEYS}
-    settings |= {"stolen": files.stolen(before)}
+    settings |= files.elsewhere(before)
     result = {
         "benchmark": question.name,
         "machine": machine(),
@@ -370,3 +373,5 @@ def show(result: dict[str, Any], rows: Sequence[Row]) -> None:
               + (f"  {row.unfinished:,} cut off after {PATIENCE_S:g} s" if row.unfinished else ""))  # fmt: skip
     for name, ratio in result["ratios"].items():
         print(f"  {name} = {ratio:g}")
+    if result["settings"]["others"] > BUSY:
+        print(f"other programs used {result['settings']['others']:.0%} of the processors meanwhile: do not trust this")

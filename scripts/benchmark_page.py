@@ -25,6 +25,8 @@ ACTS = {
     "mixed FULL": "70/25/5 mix, FULL",
 }
 Line = Mapping[str, Any]
+BUSY = 0.05
+"""As in benchmarks/harness.py."""
 
 
 def write(results: Path, page: Path) -> None:
@@ -47,7 +49,7 @@ def facts(found: Mapping[str, Any]) -> str:
     result = next(iter(found.values()))
     measured = [result for result in found.values() if "rounds" in result["settings"]]
     machine, rounds = result["machine"], max(result["settings"]["rounds"] for result in measured)
-    stolen = max((result["settings"].get("stolen", 0.0) for result in measured), default=0.0)
+    stolen, others = (max(result["settings"].get(key, 0.0) for result in measured) for key in ("stolen", "others"))
     spreads = sorted(row["spread"] for result in measured for row in result["rows"] if row.get("rates"))
     system = ".".join(machine["system"].split(".")[:2])
     took = found.get("bars", {}).get("settings", {}).get("seconds")
@@ -55,8 +57,11 @@ def facts(found: Mapping[str, Any]) -> str:
         f"{machine.get('processor', 'unknown processor')}, {machine['cores']} cores, {system}, "
         f"Python {machine['python']}, SQLite {machine['sqlite_apsw']} (apsw). Up to {rounds} rounds; half of the rows "
         f"differ by less than {spreads[len(spreads) // 2]:.0%} between rounds, nine of ten by less than "
-        f"{spreads[len(spreads) * 9 // 10]:.0%}. The host took away {stolen:.1%} of the processor time at most."
+        f"{spreads[len(spreads) * 9 // 10]:.0%}. Meanwhile the host took away {stolen:.1%} of the processors' time "
+        f"at most, and other programs {others:.0%}."
     )
+    if others > BUSY:
+        text += " **The machine was not quiet: the figures say little.**"
     return text + (f" All of it took {took // 60} min {took % 60} s." if took else "")
 
 
