@@ -86,12 +86,8 @@ class Cost:
         self._lane = lane
         self.inline = lane is Lane.INLINE
 
-    def ran(self, seconds: float, runs: int = 1, *, fits: bool = True) -> None:
-        """Take in the length of one run, wherever it was. runs: so many quick ones does it stand for.
-
-        fits: its steps and its rows, which no neighbour changes, were few enough for a run on the loop. One
-        that does not fit proves nothing, however quick the others are.
-        """
+    def ran(self, seconds: float, runs: int = 1) -> None:
+        """Take in the length of one run, wherever it was. runs: so many quick ones does it stand for."""
         self.mean_s += (seconds - self.mean_s) * 0.1 if self.mean_s else seconds
         best = self.best_s * BEST_FADES
         self.best_s = best = seconds if seconds < best else best
@@ -103,12 +99,19 @@ class Cost:
                 return
         elif self._strikes:
             self._strikes = max(0.0, self._strikes - STRIKE_FADES * runs)
-        if not fits:
-            self._cheap = 0
-        elif best <= CHEAP_S:
+        if best <= CHEAP_S:
             self._was_cheap(runs)
-        if best > LONG_S and self.lane is Lane.QUICK:
+        elif best > LONG_S and self.lane is Lane.QUICK:
             self.over_budget()
+
+    def ran_large(self, seconds: float) -> None:
+        """Take in a run in a lane that had more steps, or more rows, than a run on the loop may have.
+
+        No neighbour changes that. However quick the others are, the proof begins anew.
+        """
+        self._cheap = -1
+        self.ran(seconds)
+        self._cheap = 0
 
     def ran_again(self, seconds: float) -> bool:
         """Take in a run where each microsecond counts: of quick inline ones, one in SAMPLE for all of them.

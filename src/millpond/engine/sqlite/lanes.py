@@ -46,6 +46,7 @@ LOOK_AFTER_S = 0.01
 UNKNOWN_FOR_S = 0.03
 """One that runs for the first time is given longer: without the interpreter it looks as if it waited for storage."""
 
+_HEAVY = Place.HEAVY
 _UNWANTED = errors.OperationalError("nobody waits for this any more")
 
 
@@ -160,13 +161,13 @@ class Lanes:
 
     def look(self) -> float | None:
         """From the quick lane: if it is time, see what runs and whether more may. Seconds until the next look."""
-        with self._lock:
-            now = monotonic()
-            if self._next_look is not None and now >= self._next_look:
+        at = self._next_look
+        if at is not None and at <= monotonic():
+            with self._lock:
                 self._next_look = None
                 self._assign()
-            at = self._next_look
-        return None if at is None else max(0.0, at - now)
+                at = self._next_look
+        return None if at is None else max(0.0, at - monotonic())
 
     def may_close(self, lane: HeavyLane) -> bool:
         """From a lane that was idle for long: is it one too many?"""
@@ -447,7 +448,7 @@ class QuickLane(_Lane):
             call = self._in_hand = self.inbox.popleft()
             if call.settled:
                 continue
-            if call.profile.cost.lane is Place.HEAVY:  # so it has turned out while this one waited
+            if call.profile.cost.lane is _HEAVY:  # so it has turned out while this one waited
                 self._lanes.to_heavy(call)
                 continue
             self._ticks = 0
@@ -461,7 +462,7 @@ class QuickLane(_Lane):
                     self._lanes.to_heavy(call)
                     continue
             if error is None:
-                call.profile.cost.ran(call.ran_s, fits=self._ticks <= 2 and call.rows <= MOST_ROWS)
+                _judge(call, self._ticks > 2)
             self._lanes.quick_reads += 1
             replies.append((call, result, error))
             if now >= until:
@@ -606,7 +607,7 @@ class HeavyLane(_Lane):
             call.ran_s = monotonic() - call.started
             self._learn(call)
             if error is None:
-                call.profile.cost.ran(call.ran_s, fits=call.rows <= MOST_ROWS)
+                _judge(call, False)
             self._lanes.heavy_reads += 1
         self._rest()
         self._port.settle([(call, result, error)])
@@ -695,3 +696,11 @@ class HeavyLane(_Lane):
         self.sql = None
         self.is_idle = True
         self._lanes.idle(self)
+
+
+def _judge(call: ReadCall, many_steps: bool) -> None:
+    """Where its statement may run next time. many_steps: more than a run on the loop may have, as far as is known."""
+    if many_steps or call.rows > MOST_ROWS:
+        call.profile.cost.ran_large(call.ran_s)
+    else:
+        call.profile.cost.ran(call.ran_s)
