@@ -124,19 +124,19 @@ class _Bulk:
 
     def _too_late(self) -> errors.DeadlineExceeded:
         self._engine.deadlines_missed += 1
-        return self._deadline_error(None, "no")
+        return self._deadline_error("", "no")
 
-    def _deadline_error(self, detail: str | None, applied: errors.Applied | None) -> errors.DeadlineExceeded:
+    def _deadline_error(self, detail: str, applied: errors.Applied | None) -> errors.DeadlineExceeded:
         """In the times of the whole call, not of its last slice."""
         return messages.deadline_exceeded(
             sql=self._sql, timeout_s=self._timeout_s, queue_s=self._queue_s, lock_s=0.0, running_s=self._running_s,
-            detail=detail or "", applied=applied,
+            detail=detail, applied=applied,
         )  # fmt: skip
 
     def _told(self, exc: BaseException) -> BaseException:
         """What is to be raised for it, telling how far the call came."""
         if isinstance(exc, errors.DeadlineExceeded) and exc.sql == self._sql:
-            exc = self._deadline_error(exc.detail, exc.applied)
+            exc = self._deadline_error((exc.detail or "").partition("Not applied")[0], exc.applied)
         return partly.told(exc, self._rows_in, self._unsure)
 
     def _result(self) -> ExecuteResult:

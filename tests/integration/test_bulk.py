@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 import millpond.sync
@@ -185,6 +186,29 @@ def test_threads_are_told_the_same(twin: millpond.sync.Database) -> None:
     assert twin.fetch_value("SELECT count(*) FROM t") == caught.value.rows_applied
 
 
+async def test_a_slice_whose_commit_is_lost_is_not_promised(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = db._engine
+    assert engine is not None
+    connection = engine.writer.connection
+    assert connection is not None
+    ran, commits = connection.run, 0
+
+    def third_fails(sql: str) -> None:
+        nonlocal commits
+        commits += sql == "COMMIT"
+        if sql == "COMMIT" and commits == 3:
+            ran("ROLLBACK")
+            raise apsw.IOError("disk I/O error")
+        ran(sql)
+
+    monkeypatch.setattr(connection, "run", third_fails)
+    with pytest.raises(errors.StorageError, match=r"rows are in, whether the next \d+ are is not known") as caught:
+        await db.execute_many(INSERT, NUMBERS, atomic=False)
+    assert caught.value.applied == "unknown"
+    assert await db.fetch_value("SELECT count(*) FROM t") == caught.value.rows_applied
+    assert caught.value.rows_applied in range(2, 2 * MOST + 1)
+
+
 async def test_a_row_that_is_none_ends_it_where_it_stands(db: Database) -> None:
     rows: list[Any] = [*NUMBERS, "7", *NUMBERS]
     with pytest.raises(errors.ParameterError, match="rows are in") as caught:
@@ -212,6 +236,7 @@ async def test_the_deadline_is_that_of_the_whole_call(db: Database) -> None:
     assert error.rows_applied is not None
     assert 2 * MOST <= error.rows_applied <= 3 * MOST
     assert "not done in 0.30 s: queue 0." in str(error)
+    assert error.__notes__[0].count("Go on with the rows after them") == 1
     assert str(error).endswith(f"the first {error.rows_applied} rows are in")
     assert await db.fetch_value("SELECT count(*) FROM t") == error.rows_applied
 

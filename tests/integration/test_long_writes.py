@@ -139,7 +139,7 @@ async def test_a_long_write_lets_others_pass_a_few_times_and_then_goes(db: Datab
             passed += 1
 
     async with asyncio.timeout(20):
-        await queued_together(db, told, long, *[lambda a=a: again(a) for a in range(5)])  # type: ignore[misc]  # bound now
+        await queued_together(db, told, long, *[lambda a=a: again(a) for a in range(5)])
     assert passed >= 5
     assert done.is_set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["SlicePlan"]
 
-FIRST = 64
+FIRST = 16
 """Rows of a first slice, where nothing is known of the statement: harmless even at a millisecond each."""
 MOST = 20_000
 """Rows are kept in memory for a slice and the one after it."""
