@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import bars, bulk, cold, memory, mixed, overhead, processes, reads, rows, wal, watch, writes
+from benchmarks import bars, bulk, cold, heavy, memory, mixed, overhead, processes, reads, rows, wal, watch, writes
 from benchmarks.bars import Bar, Rows, total
 from benchmarks.harness import machine
 
@@ -37,6 +37,7 @@ BENCHMARKS: Sequence[Benchmark] = (
     rows,
     cold,
     memory,
+    heavy,
     watch,
     bulk,
     wal,

@@ -25,7 +25,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.harness import KEYS, READ, TICK_S, machine, ms, prepare
+from benchmarks.bars import Bar, Finder, NotMeasured, Rows, figure
+from benchmarks.files import KEYS
+from benchmarks.harness import READ, TICK_S, machine, ms, prepare
 
 CALLERS = 20
 WARM_UP_S = 0.4
@@ -49,6 +51,32 @@ SCENARIOS: dict[str, tuple[list[str], float]] = {
 }
 """What the heavy reads are, and the pause between two point reads."""
 QUICK = ("scans", "scans, pauses", "rows", "rows, pauses")
+
+
+def best_share(scenario: str) -> Finder:
+    """Heavy reads per second by those of the best fixed number of lanes."""
+
+    def found(rows: Rows) -> float:
+        fixed = [row["ops_per_s"] for row in rows.all if row["scenario"] == scenario and row["system"] != STEERED]
+        if not fixed:
+            raise NotMeasured
+        return rows.figure(scenario, STEERED, "ops_per_s") / float(max(fixed))
+
+    return found
+
+
+BARS = [
+    *(
+        bar
+        for what in ("scans", "rows")
+        for bar in (
+            Bar(f"point reads beside {what}, P99.9 (ms)", figure(what, "read_p999_ms"), "<=", MOST_P999_MS),
+            Bar(f"{what} / best fixed number of lanes", best_share(f"{what}, pauses"), ">=", 0.8),
+        )
+    ),
+    Bar("stream of 1,000,000 rows, first (ms)", figure("stream", "first_ms"), "<=", 5),
+    Bar("stream of 1,000,000 rows, peak above idle (MiB)", figure("stream", "peak_mib"), "<=", 30),
+]
 FILL = """
 import sys, apsw
 db = apsw.Connection(sys.argv[1])
@@ -66,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run all of it from a command line; print it; return the result object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heavy")
     parser.add_argument("--scenarios", default=";".join(SCENARIOS), help="separated by semicolons")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.8, help="per system and round")
     parser.add_argument("--quick", action="store_true", help="one short round of scans and rows")
     parser.add_argument("--json", default=None, metavar="FILE", help="write the result object ('-': to stdout, alone)")

@@ -24,7 +24,6 @@ from millpond.engine.sqlite.thread_meter import Reading, ThreadMeter
 from millpond.ports import Port, Reply
 from millpond.scheduling.tokens import TokenQueue
 from millpond.settings import Settings
-from millpond.statements.cost import MOST_ROWS
 from millpond.statements.cost import Lane as Place
 from millpond.statements.demand import TOLD_APART_S, UNKNOWN, Demand, Use, used
 
@@ -462,7 +461,7 @@ class QuickLane(_Lane):
                     self._lanes.to_heavy(call)
                     continue
             if error is None:
-                _judge(call, self._ticks > 2)
+                call.judge(many_steps=self._ticks > 2)
             self._lanes.quick_reads += 1
             replies.append((call, result, error))
             if now >= until:
@@ -607,7 +606,7 @@ class HeavyLane(_Lane):
             call.ran_s = monotonic() - call.started
             self._learn(call)
             if error is None:
-                _judge(call, False)
+                call.judge()
             self._lanes.heavy_reads += 1
         self._rest()
         self._port.settle([(call, result, error)])
@@ -696,11 +695,3 @@ class HeavyLane(_Lane):
         self.sql = None
         self.is_idle = True
         self._lanes.idle(self)
-
-
-def _judge(call: ReadCall, many_steps: bool) -> None:
-    """Where its statement may run next time. many_steps: more than a run on the loop may have, as far as is known."""
-    if many_steps or call.rows > MOST_ROWS:
-        call.profile.cost.ran_large(call.ran_s)
-    else:
-        call.profile.cost.ran(call.ran_s)
