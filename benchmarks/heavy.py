@@ -178,7 +178,8 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
             if best:
                 found[f"{scenario}: {STEERED}/{label}"] = round(mine["ops_per_s"] / best, 2)
         reads = max(r["reads_per_s"] for r in fixed if r["ops_per_s"] == max(r["ops_per_s"] for r in fixed))
-        found[f"{scenario}: point reads of {STEERED}/of the best"] = round(mine["reads_per_s"] / reads, 2)
+        if reads:
+            found[f"{scenario}: point reads of {STEERED}/of the best"] = round(mine["reads_per_s"] / reads, 2)
     return found
 
 
@@ -275,11 +276,12 @@ async def run_beside(path: str, scenario: str, lanes: int, seconds: float) -> di
         opened = db.stats().lanes
     for values in (latencies, heavy, late):
         values.sort()
+    waited = latencies or [took]  # not one of them came to its end
     return {
         "workers": CALLERS, "ops": len(heavy), "seconds": round(took, 3), "ops_per_s": round(len(heavy) / took, 1),
         "p50_ms": ms(heavy, 0.50), "p95_ms": ms(heavy, 0.95), "p99_ms": ms(heavy, 0.99), "max_ms": ms(heavy, 1.0),
-        "reads_per_s": round(len(latencies) / took, 1), "read_p50_ms": ms(latencies, 0.50),
-        "read_p99_ms": ms(latencies, 0.99), "read_p999_ms": ms(latencies, 0.999), "read_max_ms": ms(latencies, 1.0),
+        "reads_per_s": round(len(latencies) / took, 1), "read_p50_ms": ms(waited, 0.50),
+        "read_p99_ms": ms(waited, 0.99), "read_p999_ms": ms(waited, 0.999), "read_max_ms": ms(waited, 1.0),
         "late_p99_ms": ms(late, 0.99), "lanes": opened, "errors": errors, "lost": lost,
     }  # fmt: skip
 

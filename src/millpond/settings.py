@@ -141,7 +141,11 @@ class Settings:
     )
     shrink_memory: bool = _flag(True, "connections that were idle for idle_close_s give back their cached pages")
     turn_budget_ms: float = _number(
-        1.0, 0.01, 100, "milliseconds", "inline reads in one turn of the event loop: a ticker beside them is punctual"
+        1.0,
+        0.01,
+        100,
+        "milliseconds",
+        "inline reads in one turn of the event loop, and the most of one: a ticker beside them is punctual",
     )
     step_budget: int = _number(
         20_000, 100, 100_000_000, "VM steps", "an inline read that takes more moves to a lane: about half a millisecond"

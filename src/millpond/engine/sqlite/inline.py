@@ -214,7 +214,7 @@ class InlineReader:
         self._head = None
         try:
             self.connection = self._connect(0)
-        except (apsw.Error, errors.Error):
+        except apsw.Error:
             self._is_broken = True
             self._enter(self._stalls.broken(perf_counter()))
             return
