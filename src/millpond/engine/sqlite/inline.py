@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import apsw
 
-from millpond import errors
 from millpond.engine.sqlite.connection import FIRST_STATEMENT_TIMEOUT_MS, Connection, Parameters, Setup, Shape
 from millpond.engine.sqlite.disk_waits import DiskWaits
 from millpond.engine.sqlite.wal_index import HEAD, WalIndex
