@@ -207,13 +207,16 @@ class InlineReader:
         return self.run(profile, params, shape, started)
 
     def _replace(self) -> None:
-        """Its connection is broken. A new one that cannot be had without waiting is tried again later."""
+        """Its connection is broken. A new one that cannot be had without waiting is tried again later.
+
+        Raises: errors.Error if other files stand in the place of ours.
+        """
         broken = self.connection
         broken.pinned = False
         self._head = None
         try:
             self.connection = self._connect(0)
-        except apsw.Error:
+        except (apsw.BusyError, apsw.LockedError):
             self._is_broken = True
             self._enter(self._stalls.broken(perf_counter()))
             return
