@@ -320,6 +320,22 @@ class TestDrain:
             assert db.stats().wal_pages < 20
             assert db.stats().log_pin is None
 
+    async def test_where_the_kernel_tells_nothing_it_is_drained_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(platform, "linux_facts", False)
+        settings = Settings(checkpoint_pages=20, wal_limit_bytes=2**19, log_hold_s=60.0)
+        async with Database(tmp_path / "a.db", settings) as db:
+            await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+            async with db.snapshot() as snap:
+                await snap.fetch_all("SELECT * FROM t")
+                await self.begin(db, lambda: db.execute("INSERT INTO t(body) VALUES (zeroblob(5000))"))
+                pin = db.stats().log_pin
+                assert pin is not None
+                assert pin.what == "snapshot"
+            await until(lambda: not engine_of(db).checkpointer.drain.is_on)
+            assert db.stats().log_pin is None
+
     async def test_closing_in_the_middle_of_one(self, tmp_path: Path) -> None:
         settings = Settings(checkpoint_pages=20, wal_limit_bytes=2**19, log_hold_s=60.0, close_grace_s=0.0)
         db = Database(tmp_path / "a.db", settings)

@@ -90,6 +90,22 @@ class TestLog:
             ask(tmp_path / "a.db", "SELECT count(*), (SELECT * FROM pragma_integrity_check) FROM t") == "[(301, 'ok')]"
         )
 
+    async def test_where_there_is_no_index_to_look_at_it_is_done_as_well(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(platform, "linux_facts", False)
+        async with opened(tmp_path / "a.db", empty_log=True) as db:
+            assert engine_of(db).index is None
+            async with db.snapshot() as snap:
+                await snap.fetch_value("SELECT 1 FROM sqlite_schema")
+                await burst(db)
+                await until(lambda: db.stats().log_pin)
+                assert log_bytes(db)
+            monkeypatch.setattr(upkeep_plan, "BACK_OFF_S", 0.01)
+            upkeep(db)._plan._not_before.clear()
+            await db.execute("INSERT INTO t VALUES (1, 2)")
+            await until(lambda: not log_bytes(db))
+
     async def test_that_of_an_attached_file_too(self, tmp_path: Path) -> None:
         beside = tmp_path / "beside.db"
         ask(beside, "PRAGMA journal_mode = wal")

@@ -25,6 +25,8 @@ log = logging.getLogger("millpond.checkpoint")
 
 FRAME_HEAD: Final = 24
 """Bytes of the log beside each page. Source: sqlite.org/fileformat.html, 4.1."""
+RETRY_S = 0.02
+"""While long reads are held back, what else is in the way is looked after this often, though nobody writes."""
 
 
 class CheckpointerHost(DrainHost, Protocol):
@@ -149,10 +151,7 @@ class Checkpointer:
 
     def _drained(self) -> None:
         """In any thread: the long reads have ended, so copy now; or their time is up, which the writer looks after."""
-        with self._lock:
-            begin = self._plans["main"].again()
-        if begin:
-            self._begin()
+        self._begin()
         self.drain.ring()
         self._call_writer()
 
@@ -177,9 +176,12 @@ class Checkpointer:
     def _main(self) -> None:
         connection: Connection | None = None
         while True:
-            self._bell.wait()
+            self._bell.wait(RETRY_S if self.drain.is_drained else None)
             if self._closing:
                 break
+            if self.drain.is_drained:
+                with self._lock:
+                    self._plans["main"].again()
             try:
                 if self._host.verify_files() is not None:
                     self._put_off()

@@ -32,7 +32,8 @@ class DrainHost(Protocol):
 class Drain:
     """The plan's hands. In the writer's thread; only `ring` may come from others.
 
-    drained: called, in any thread, when the reads that were under way have ended, or their time is up.
+    drained: called, in any thread, when the reads that were under way have ended, or their time is up. is_drained:
+    it was, and what is still in the way are short reads, or other processes.
     """
 
     def __init__(self, host: DrainHost, drained: Callable[[], None]) -> None:
@@ -42,6 +43,7 @@ class Drain:
         self._drained = drained
         self._bell = Bell()
         self._began = 0.0
+        self.is_drained = False
         self.holds = 0
         self.held_s = self.paced_s = 0.0
 
@@ -70,9 +72,10 @@ class Drain:
         if self._plan.pinned(now, log, left_s):
             self.holds += 1
             self._began = now
+            self.is_drained = False
             if turnstile is not None:
                 turnstile.hold_reads(self._plan.hold_s)
-            lanes.holdback.hold(self._plan.hold_s, self._drained)
+            lanes.holdback.hold(self._plan.hold_s, self._ended)
 
     def pace(self, log: int) -> None:
         """Before a batch, while draining: leave the log some room."""
@@ -89,7 +92,12 @@ class Drain:
         """Whoever paces has something better to do."""
         self._bell.ring()
 
+    def _ended(self) -> None:
+        self.is_drained = True
+        self._drained()
+
     def _end(self, *, begun_anew: bool) -> None:
+        self.is_drained = False
         held_s = monotonic() - self._began
         self.held_s += held_s
         if begun_anew and self._host.turnstile is not None:
