@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 
 from millpond import Database
+from millpond.engine.sqlite import heavy_lane, platform, quick_lane
 from millpond.engine.sqlite import lanes as lanes_module
-from millpond.engine.sqlite import platform
 from millpond.engine.sqlite.calls import ReadCall
 from millpond.engine.sqlite.connection import ALL, VALUE, Connection
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.thread_meter import ThreadMeter
+from millpond.statements import demand as demand_module
 from millpond.statements.cost import Lane
 from millpond.statements.demand import NOTHING, UNKNOWN, Demand, Spent
 
@@ -109,8 +111,8 @@ async def test_reads_that_wait_for_storage_run_all_at_once(db: Database, gate: G
 async def test_reads_that_use_cores_or_the_interpreter_run_as_many_as_there_are_tokens(
     db: Database, gate: Gate, monkeypatch: pytest.MonkeyPatch, spent: Spent | None, at_once: int
 ) -> None:
-    monkeypatch.setattr(lanes_module, "LOOK_AFTER_S", NEVER_S)
-    monkeypatch.setattr(lanes_module, "UNKNOWN_FOR_S", NEVER_S)
+    monkeypatch.setattr(heavy_lane, "LOOK_AFTER_S", NEVER_S)
+    monkeypatch.setattr(heavy_lane, "UNKNOWN_FOR_S", NEVER_S)
     await heavy(db, HELD, spent)
     reads = begun(db, HELD, 5)
     await until(lambda: gate.inside == at_once)
@@ -163,7 +165,8 @@ async def test_a_read_known_to_need_the_interpreter_keeps_it_though_it_seems_to_
 
 
 @ON_TWO_CORES
-async def test_the_lanes_learn_what_statements_use(db: Database, gate: Gate) -> None:
+async def test_the_lanes_learn_what_statements_use(db: Database, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand_module, "ROW_S", 3e-6)  # however busy the machine, these rows are many
     await db.execute("CREATE TABLE many(id INTEGER PRIMARY KEY)")
     await db.execute_many("INSERT INTO many VALUES (?)", [(i,) for i in range(ROW_COUNT)])
     scan, rows, storage = await heavy(db, COUNT_TO), await heavy(db, MANY), await heavy(db, HELD)
@@ -183,8 +186,39 @@ async def test_the_lanes_learn_what_statements_use(db: Database, gate: Gate) -> 
     assert storage.demand.use == NOTHING
 
 
+async def test_the_quick_lane_has_a_guess_for_the_heavy_ones(
+    db: Database, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a crowd that asks for something new come to the quick lane, and all but one go on with its guess."""
+    spent = count(0.0, 0.0018)
+    monkeypatch.setattr(quick_lane, "thread_time", lambda: next(spent))  # as if each took so much of a core
+    await db.execute("CREATE TABLE many(id INTEGER PRIMARY KEY)")
+    await db.execute_many("INSERT INTO many VALUES (?)", [(i,) for i in range(ROW_COUNT)])
+    assert await db.fetch_value("SELECT 1") == 1  # its connection is open from here on
+    rows, storage = (await db._profile(MANY)).cost, (await db._profile(HELD)).cost
+    assert len(await db.fetch_all(MANY)) == ROW_COUNT
+    assert rows.demand is not None
+    assert rows.demand.use.gil > 0.0
+    read = asyncio.create_task(db.fetch_value(HELD))
+    await until(lambda: gate.inside)
+    then = monotonic()
+    await until(lambda: monotonic() > then + 0.02)
+    gate.open.set()
+    await read
+    assert storage.demand is not None
+    assert storage.demand.use == NOTHING
+    endless = asyncio.create_task(db.fetch_value(COUNT_TO, (10**12,)))
+    lanes = lanes_of(db)
+    await until(lambda: any(lane.current is not None for lane in lanes._lanes))
+    demand = (await db._profile(COUNT_TO)).cost.demand
+    assert demand is not None
+    assert demand.use.cpu == 1.0, "it was interrupted by its steps"
+    endless.cancel()
+    await asyncio.gather(endless, return_exceptions=True)
+
+
 async def test_what_ends_soon_is_not_measured(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "TOLD_APART_S", NEVER_S)
+    monkeypatch.setattr(heavy_lane, "TOLD_APART_S", NEVER_S)
     cost = await heavy(db, COUNT_TO)
     assert await db.fetch_value(COUNT_TO, (10,)) == 10
     assert cost.demand is None
@@ -209,7 +243,7 @@ async def test_only_a_thread_that_waits_for_something_can_be_measured_from_outsi
 
 
 async def test_sessions_need_no_tokens(db: Database, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "LOOK_AFTER_S", NEVER_S)
+    monkeypatch.setattr(heavy_lane, "LOOK_AFTER_S", NEVER_S)
     await heavy(db, HELD, CPU)
     reads = begun(db, HELD, 4)
     await until(lambda: gate.inside == 2)
@@ -245,7 +279,7 @@ async def test_cheap_reads_are_answered_by_one_wake_of_the_loop(
 
     monkeypatch.setattr(db._loop, "call_soon_threadsafe", call_soon_threadsafe)
     now = monotonic()
-    monkeypatch.setattr(lanes_module, "monotonic", lambda: now)  # the batch's time is not up before all are done
+    monkeypatch.setattr(quick_lane, "monotonic", lambda: now)  # the batch's time is not up before all are done
     lanes.submit_quick(read_call(db, HELD))
     await until(lambda: gate.inside)
     calls = [read_call(db, "SELECT ?", (i,)) for i in range(200)]

@@ -60,6 +60,11 @@ def test_without_the_run_queue_a_crowd_does_not_make_a_statement_look_as_if_it_w
     assert demand.use == NOTHING
 
 
+def test_a_first_run_whose_waits_for_a_core_are_unknown_may_have_wanted_all_of_it() -> None:
+    assert Demand(Spent(wall_s=0.02, cpu_s=0.005, queued_s=None, rows=10_000)).use == pytest.approx((1.0, 0.6))
+    assert Demand(STORAGE._replace(queued_s=None)).use == NOTHING
+
+
 def test_the_same_rows_that_took_longer_beside_others_need_no_less_of_the_interpreter() -> None:
     demand = Demand(ROWS)
     before = demand.use.gil

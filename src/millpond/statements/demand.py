@@ -64,8 +64,12 @@ class Demand:
     __slots__ = ("use",)
 
     def __init__(self, spent: Spent) -> None:
-        """By its first run that took long enough to tell, TOLD_APART_S or more."""
-        self.use = used(spent)
+        """By its first run that took long enough to tell, TOLD_APART_S or more.
+
+        Where nobody looked at the run queue, one that used a core at all may have wanted the whole of it.
+        """
+        use = used(spent)
+        self.use = Use(1.0, use.gil) if use.cpu and spent.queued_s is None else use
 
     def ran(self, spent: Spent) -> None:
         """Take in another one."""

@@ -17,7 +17,7 @@ from millpond.guesses import with_guesses
 from millpond.into import check_kind, made
 from millpond.parameters import PLAIN, check, gathered, in_slices_inside, not_text, several_parameters
 from millpond.scheduling.write_queue import WriteJob
-from millpond.statements.cost import MOST_ROWS, Cost, Costs
+from millpond.statements.cost import Cost, Costs
 from millpond.statements.demand import UNKNOWN, Use
 from millpond.statements.profile import Profile
 
@@ -94,13 +94,6 @@ class ReadCall:
     @property
     def sql(self) -> str:
         return self.profile.sql
-
-    def judge(self, *, many_steps: bool = False) -> None:
-        """It ran for `ran_s`: where its statement may run next time. many_steps: more than the loop would give it."""
-        if many_steps or self.rows > MOST_ROWS:
-            self.profile.cost.ran_large(self.ran_s)
-        else:
-            self.profile.cost.ran(self.ran_s)
 
     @property
     def wants(self) -> Use:
