@@ -194,7 +194,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bulk")
     parser.add_argument("--workers", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--rows", type=int, default=ROWS, help="of the bulk write")
     parser.add_argument("--quick", action="store_true", help=f"one round of {QUICK_ROWS:,} rows: a few seconds")
     parser.add_argument("--json", default=None, metavar="FILE", help="write the result object ('-': to stdout, alone)")
