@@ -338,7 +338,7 @@ class Writer:
         if problem is not None:
             self._fail_all(problem)
             return
-        if not self._port.has_turns:
+        if not self._port.has_turns and self._company.missing(len(self._queue)):
             self._gather()
         with self._lock:
             outside = self._queue.next_is_outside
