@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks.bars import Bar
 from benchmarks.harness import TICK_S, machine, ms
+from benchmarks.output import publish
 from millpond import Database, Settings
 
 BARS: Sequence[Bar] = ()
@@ -210,14 +210,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "rows": rows,
         "ratios": ratios(rows),
     }  # fmt: skip
-    if args.json == "-":
-        print(json.dumps(result))
-        return result
-    show(result)
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
+    return publish(result, args.json, lambda: show(result))
 
 
 def show(result: dict[str, Any]) -> None:

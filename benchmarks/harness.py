@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import accumulate, cycle, islice
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks import files
 from benchmarks.files import BIG_KEYS, KEYS
+from benchmarks.output import publish
 
 WORKERS = 25
 REPEAT_WRITES = 0.01
@@ -171,14 +171,7 @@ def answer(question: Question, argv: Sequence[str] | None = None) -> dict[str, A
         "rows": [asdict(row) for row in rows],
         "ratios": ratios(question, rows),
     }
-    if args.json == "-":
-        print(json.dumps(result))
-    else:
-        show(result, rows)
-        if args.json:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
+    return publish(result, args.json, lambda: show(result, rows))
 
 
 def quickly(scenario: Scenario) -> Scenario:

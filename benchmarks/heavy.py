@@ -28,6 +28,7 @@ from typing import Any
 from benchmarks.bars import Bar, Finder, NotMeasured, Rows, figure
 from benchmarks.files import KEYS
 from benchmarks.harness import READ, TICK_S, machine, ms, prepare
+from benchmarks.output import publish
 
 CALLERS = 20
 WARM_UP_S = 0.4
@@ -121,14 +122,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "rows": [*rows, *streams],
         "ratios": ratios(rows),
     }  # fmt: skip
-    if args.json == "-":
-        print(json.dumps(result))
-    else:
-        show(result)
-        if args.json:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
+    return publish(result, args.json, lambda: show(result))
 
 
 def beside(path: str, scenarios: Sequence[str], rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -313,7 +307,6 @@ def with_fixed_lanes(lanes: int) -> None:
 
 def with_storage_function() -> None:
     """From now on readers know a function that waits as a slow disk would."""
-    from millpond.engine.sqlite import engine
     from millpond.engine.sqlite.connection import Connection
     from millpond.engine.sqlite.engine import Engine
 
@@ -327,9 +320,9 @@ def with_storage_function() -> None:
         connection.db.create_scalar_function("waited_for_storage", waited)
         return connection
 
-    # For this process. The loop's reader is asked what a statement is, so it must know the function too.
-    vars(engine)["Engine"].open_reader = lambda self: taught(real(self))
-    vars(engine)["Engine"].open_known_reader = lambda self, wait_ms: taught(known(self, wait_ms))
+    # The loop's reader is asked what a statement is, so it must know the function too.
+    Engine.open_reader = lambda self: taught(real(self))  # type: ignore[method-assign]  # for this process
+    Engine.open_known_reader = lambda self, wait_ms: taught(known(self, wait_ms))  # type: ignore[method-assign]  # same
 
 
 def resident_mib() -> tuple[float, float]:

@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.bars import Bar, figure
 from benchmarks.files import prepare, verify
 from benchmarks.harness import HEAVY, INSERT, UPDATE, machine
+from benchmarks.output import write
 
 CALLERS = 10_000
 CONNECTIONS = 20
@@ -68,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "rows": rows,
         "ratios": {},
     }
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, args.json)
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import HEAVY, INSERT, READ, UPDATE, keys, machine, prepare
+from benchmarks.output import write
 from millpond import Database, UniqueViolation
 
 WARM_UP_S = 30.0
@@ -88,9 +88,7 @@ def main() -> int:
                   "last_mib": round(last, 2), "samples": samples}],
         "ratios": {"last/first": round(last / first, 3)},
     }  # fmt: skip
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, args.json)
     print(f"soak: {samples[-1][2]:,} operations in {args.seconds:.0f} s; resident {first:.1f} MiB in the first third, "
           f"{last:.1f} MiB in the last (growth allowed: {GROWTH_LIMIT_MIB} MiB)")  # fmt: skip
     return int(last - first > GROWTH_LIMIT_MIB)

@@ -19,12 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import Bar, Finder
 from benchmarks.files import verify
 from benchmarks.harness import INSERT, TICK_S, UPDATE, keys, machine, ms, prepare
+from benchmarks.output import publish
 
 LIMIT_MIB = 64
 
@@ -251,14 +251,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             if system == "millpond" and rate.get((scenario, "unbounded"))
         },
     }  # fmt: skip
-    if args.json == "-":
-        print(json.dumps(result))
-    else:
-        show(result)
-        if args.json:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
+    return publish(result, args.json, lambda: show(result))
 
 
 COLUMNS = (

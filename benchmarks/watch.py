@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -12,12 +11,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks.bars import Bar
 from benchmarks.harness import INSERT, UPDATE, keys, machine, ms, prepare
+from benchmarks.output import write
 from millpond import Database, Transaction
 
 WORKERS = 25
@@ -198,9 +197,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         print(f"  {row['scenario']:38} {found}")
     for name, ratio in ratios.items():
         print(f"  {name} = {ratio:g}")
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, args.json)
     return result
 
 
