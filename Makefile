@@ -1,12 +1,12 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: they make the environment (.venv) by themselves.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types imports public-types format slow soak instructions bench bench-quick bench-plots readme clean
+.PHONY: help env demo test lint types imports public-types format slow torture soak instructions bench bench-quick bench-plots readme clean
 
 PYTHON ?=
 export PYTHON
 BIN := .venv/bin
-TYPED := src $(wildcard benchmarks)
+TYPED := src $(wildcard benchmarks) tests/torture
 CHECKED := src tests $(wildcard benchmarks examples scripts/*.py)
 
 help: ## this list
@@ -49,6 +49,10 @@ format: ## let ruff write what it can
 slow: ## the tests that take longer: faults, kills, real files
 	@scripts/environment dev
 	@$(BIN)/pytest -m slow --timeout 600 $(ARGS)
+
+torture: ## kill -9, power cuts, faults, cancels, races, hostile files (ARGS="--minutes 10", "crash --case 7")
+	@scripts/environment dev
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 soak: ## ten minutes of a chat service's work: does memory grow?
 	@scripts/environment dev

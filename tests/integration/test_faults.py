@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 import millpond
 from millpond import Database, Settings, events
+from tests.waiting import until
 
 from .outside import ask, lock_held, run
 
@@ -32,13 +33,6 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
     async with Database(tmp_path / "a.db") as db:
         await db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
         yield db
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.001)
 
 
 def writer_phase(db: Database) -> str:

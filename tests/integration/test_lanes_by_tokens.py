@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -22,6 +22,7 @@ from millpond.engine.sqlite.thread_meter import ThreadMeter
 from millpond.statements import demand as demand_module
 from millpond.statements.cost import Lane
 from millpond.statements.demand import NOTHING, UNKNOWN, Demand, Spent
+from tests.waiting import until
 
 CPU = Spent(wall_s=0.02, cpu_s=0.02, queued_s=0.0, rows=1)
 STORAGE = Spent(wall_s=0.02, cpu_s=0.0, queued_s=0.0, rows=1)
@@ -72,13 +73,6 @@ async def db(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Asy
         engine.inline.connection.db.create_scalar_function("held", gate.held, 0)
         yield db
         gate.open.set()
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.001)
 
 
 def lanes_of(db: Database) -> Lanes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,6 +16,7 @@ from millpond.engine.sqlite.calls import ReadCall
 from millpond.engine.sqlite.connection import VALUE
 from millpond.engine.sqlite.lanes import Lanes, Session
 from millpond.statements.cost import Lane
+from tests.waiting import until
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 COUNT_TO = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < ?) SELECT count(*) FROM c"
@@ -27,13 +28,6 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
         await db.execute("CREATE TABLE t(a)")
         await db.execute("INSERT INTO t VALUES (1)")
         yield db
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.001)
 
 
 def lanes_of(db: Database) -> Lanes:

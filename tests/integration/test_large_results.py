@@ -16,6 +16,7 @@ from millpond import Database, errors
 from millpond.engine.sqlite.lanes import Lanes
 from millpond.engine.sqlite.slices import SLICE, RowSlices
 from millpond.statements.cost import Lane
+from tests.waiting import until
 
 ROWS = 10_001
 ALL_ROWS = "SELECT id, 'text' AS body FROM t ORDER BY id"
@@ -59,13 +60,6 @@ def lanes_of(db: Database) -> Lanes:
     assert db._engine is not None
     assert db._engine.lanes is not None
     return db._engine.lanes
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.001)
 
 
 async def test_rows_are_made_in_the_lane_a_slice_at_a_time(db: Database, spy: Spy) -> None:

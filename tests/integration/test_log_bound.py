@@ -26,6 +26,7 @@ from millpond.engine.sqlite.gate import Gate
 from millpond.engine.sqlite.holdback import Holdback, Reader
 from millpond.engine.sqlite.turnstile import HOLD_MOST_S, Turnstile
 from millpond.scheduling.checkpoint_plan import Next
+from tests.waiting import until
 
 from .outside import ask, lock_held
 
@@ -51,13 +52,6 @@ def holdback(db: Any) -> Holdback:
     lanes = engine_of(db).lanes
     assert lanes is not None
     return lanes.holdback
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.002)
 
 
 async def test_rolling_readers_do_not_let_the_log_outgrow_its_limit(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from millpond import Database, Settings, database, errors, front
 from millpond.engine.sqlite.writer_host import Phase
+from tests.waiting import until
 
 from .outside import lock_held
 
@@ -43,13 +44,6 @@ class HeldCommit:
             run(sql)
 
         monkeypatch.setattr(connection, "run", held)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.001)
 
 
 def phase(db: Database) -> Phase:

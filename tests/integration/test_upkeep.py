@@ -20,6 +20,7 @@ from millpond.engine.sqlite.engine import Engine
 from millpond.engine.sqlite.upkeep import Upkeep
 from millpond.scheduling import upkeep_plan
 from millpond.scheduling.upkeep_plan import Outcome
+from tests.waiting import until
 
 from .outside import ask, lock_held
 
@@ -48,13 +49,6 @@ def upkeep(db: Any) -> Upkeep:
 
 def log_bytes(db: Any) -> int:
     return os.stat(db._location.path + "-wal").st_size
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for an event that has no handle."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  # what is looked at belongs to other threads
-            await asyncio.sleep(0.002)
 
 
 @asynccontextmanager

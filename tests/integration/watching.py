@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from millpond import Database, Settings
 from millpond.engine.sqlite.watchers import Watchers
 from millpond.feeds import ResultFeed
-
-IN_TIME_S = 20.0
-"""Far beyond any wait that works: what comes later is lost."""
+from tests.waiting import IN_TIME_S
 
 BY_OURS = Settings(durability="normal", watch_interval_s=3_600)
 """Nothing but a commit of our own tells of anything."""
@@ -23,13 +20,6 @@ async def following(feed: ResultFeed[Any]) -> list[Any]:
     """The next result."""
     async with asyncio.timeout(IN_TIME_S):
         return await anext(feed)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Let the others run until it is so."""
-    async with asyncio.timeout(IN_TIME_S):
-        while not is_so():  # noqa: ASYNC110  # there is no event to wait for: nothing tells of what is looked at
-            await asyncio.sleep(0)
 
 
 def watchers_of(db: Any) -> Watchers:

@@ -1,0 +1,1 @@
+"""What stands between SQLite and the disk in a torture: recorders and breakers."""
