@@ -412,7 +412,7 @@ class Database(Front, Watching):
         Source: group commit, DeWitt et al. 1984.
         """
         engine = self._check_open()
-        if engine.memory or not engine.writer.needs_barrier():
+        if engine.memory or not engine.writer.commits.needs_barrier():
             return
         await self._write(engine, Barrier(self._terms(timeout, Priority.HIGH, "full")), "barrier")
 

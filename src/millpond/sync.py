@@ -321,7 +321,7 @@ class Database(Front, Watching):
     def barrier(self, *, timeout: float | None = None) -> None:
         """Wait until everything acknowledged before this call survives a power cut."""
         engine = self._check_open()
-        if engine.memory or not engine.writer.needs_barrier():
+        if engine.memory or not engine.writer.commits.needs_barrier():
             return
         self._write(engine, Barrier(self._terms(timeout, Priority.HIGH, "full")), "barrier")
 

@@ -120,8 +120,13 @@ class History:
         known = [work.token for work in self.order[: len(tokens)]]
         missing = [token for token in known if token not in tokens]
         must(not missing, f"a later write is there, and write {missing[:3]} before it is not")
-        must(tokens == known, f"there are writes {[t for t in tokens if t not in known][:3]} that never were, or earlier")
-        must(state == self.states[len(tokens)], f"after {len(tokens)} writes it is {state}, not {self.states[len(tokens)]}")
+        must(
+            tokens == known, f"there are writes {[t for t in tokens if t not in known][:3]} that never were, or earlier"
+        )
+        must(
+            state == self.states[len(tokens)],
+            f"after {len(tokens)} writes it is {state}, not {self.states[len(tokens)]}",
+        )
         return len(tokens)
 
 
@@ -194,9 +199,7 @@ async def read(db: Database) -> tuple[list[int], State]:
     for token in tables:
         must(await db.fetch_value(f"SELECT a FROM own_{token}") == token, f"the table own_{token} lost its row")
     balances = await db.fetch_all("SELECT balance FROM account ORDER BY id")
-    state = State(
-        tuple(row[0] for row in balances), frozenset(row[0] for row in large), tables, "entry_body" in names
-    )
+    state = State(tuple(row[0] for row in balances), frozenset(row[0] for row in large), tables, "entry_body" in names)
     return [row[0] for row in rows], state
 
 

@@ -182,8 +182,9 @@ class Life:
             task.result()
 
     async def _quiet(self, db: Database) -> None:
-        """Until Millpond has emptied the log by itself."""
-        while db.stats().log_emptied == 0:
+        """Until Millpond has emptied the log by itself, if a client has not done so last."""
+        log = self.record.folder / f"{MAIN}-wal"
+        while db.stats().log_emptied == 0 and log.stat().st_size:
             await asyncio.sleep(0.01)
 
 

@@ -159,9 +159,7 @@ def _apply(content: bytearray, write: Wrote | Resized) -> None:
             content.extend(bytes(size - len(content)))
 
 
-def _apply_as(
-    fate: Fate, content: bytearray, write: Wrote | Resized, sector: int, grown: bool, random: Random
-) -> None:
+def _apply_as(fate: Fate, content: bytearray, write: Wrote | Resized, sector: int, grown: bool, random: Random) -> None:
     """grown: where a write is lost beyond the file's end, the file is longer all the same."""
     if fate is Fate.THERE:
         _apply(content, write)

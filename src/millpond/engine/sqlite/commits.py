@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,16 +11,21 @@ import apsw
 from millpond.engine.sqlite.attached import commit_again
 from millpond.engine.sqlite.calls import WriteCall
 from millpond.engine.sqlite.connection import Connection
+from millpond.engine.sqlite.wal_index import CHANGES, WalIndex
 from millpond.engine.sqlite.writer_host import WriterHost
 
 __all__ = ["Commits"]
+
+_COUNTED = 0xFFFFFFFF
+"""The log's index counts commits in 32 bits."""
 
 
 class Commits:
     """The writer's commits, one after another.
 
-    unsynced: something that was committed may still be lost by a power cut. wal_pages: the log's length after
-    the last commit to the main file.
+    unsynced: something that this connection committed to the main file may still be lost by a power cut. Attached
+    files are synced at each commit: PRAGMA synchronous is told to the main one only. wal_pages: the log's length
+    after the last commit to the main file.
     """
 
     def __init__(self, host: WriterHost) -> None:
@@ -27,6 +33,9 @@ class Commits:
         self._full: bool | None = None
         self._wrote = False
         self._main = False
+        self._index: WalIndex | None = None
+        self._others = 0
+        self._own = 0
         self.unsynced = False
         self.wal_pages = 0
 
@@ -36,6 +45,23 @@ class Commits:
         if self._host.memory:
             connection.db.set_commit_hook(self._committed_in_memory)
         self.unsure()
+
+    def log_opened(self, index: WalIndex | None) -> None:
+        """Before the first commit. What the log holds already, nobody knows to be synced. None: it cannot be seen."""
+        self._index = index
+        if index is not None:
+            self._others = self._changes(index) - self._own
+            self.unsynced = index.log().pages > 0
+
+    def needs_barrier(self) -> bool:
+        """From any thread: is there anything acknowledged, by whomever, that a power cut could still take?"""
+        index = self._index
+        if index is None:
+            return True
+        # In this order, that of `_committed` backwards: an own commit meanwhile hides none of another process.
+        changes = self._changes(index)
+        alone = changes == (self._others + self._own) & _COUNTED
+        return self.unsynced or not alone
 
     def sync(self, connection: Connection, full: bool) -> None:
         """Before a transaction: its commit is to be synced, or not."""
@@ -56,7 +82,7 @@ class Commits:
             self._host.cache.begun()
 
     def commit(
-        self, connection: Connection, done: Sequence[WriteCall], full: bool, is_over: Callable[[], bool]
+        self, connection: Connection, done: Sequence[WriteCall], is_over: Callable[[], bool]
     ) -> BaseException | None:
         """COMMIT for these, or ROLLBACK where there are none. Returns why it failed, nothing being left of it.
 
@@ -78,15 +104,19 @@ class Commits:
                 cache.committed(connection.touched, wrote=self._wrote)
             if (changes := self._host.changes) is not None:  # asked anew: somebody may have begun to watch meanwhile
                 changes.committed(connection.touched, wrote=self._main)
-        if self._wrote:
-            self.unsynced = not full
         return None
+
+    @staticmethod
+    def _changes(index: WalIndex) -> int:
+        return int.from_bytes(index.page[CHANGES], sys.byteorder)
 
     def _committed(self, _db: Any, name: str, pages: int) -> int:
         self._wrote = True
         if name == "main":
             self._main = True
             self.wal_pages = pages
+            self.unsynced = not self._full
+            self._own += 1
         self._host.log_grew(pages, name)
         return apsw.SQLITE_OK
 

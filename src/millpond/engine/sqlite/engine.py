@@ -155,6 +155,7 @@ class Engine:
             self.observers.start()
             if not self.memory:
                 self.index = WalIndex.open(self.location.path)
+                self.writer.commits.log_opened(self.index)
                 if self.index is not None and self.settings.cache_bytes and not self.settings.converters:
                     self.cache = ResultCache(self.index, self.settings.cache_bytes)
                     self.cache.observed = self.finished_inline if self.observed else None

@@ -54,11 +54,9 @@ class Writer:
         self._gate = Gate(settings.busy_slice_ms, host.lock_watch)
         self._claims = threading.Lock()
         self._watch = LeaseWatch(host, self._queue.__len__)
-        self._kicked = False
+        self._kicked = self._closing = self._parked = self._schema_touched = False
         self._company = Company()
         self._wanted = 0
-        self._closing = False
-        self._parked = False
         self._awake = True
         self._turn_batch: TurnBatch | None = None
         self._guard = StepGuard()
@@ -68,7 +66,6 @@ class Writer:
         self._alone: WriteCall | None = None
         self._running: WriteCall | None = None
         self._in_hand: list[WriteCall] = []
-        self._schema_touched = False
         self._thread = threading.Thread(target=self._main, name="millpond-writer", daemon=True)
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -200,9 +197,10 @@ class Writer:
         with self._lock:
             return self._queue.oldest_s(now)
 
-    def needs_barrier(self) -> bool:
-        """Is there anything acknowledged that a power cut could still take?"""
-        return self._commits.unsynced
+    @property
+    def commits(self) -> Commits:
+        """What was committed, and whether it is synced."""
+        return self._commits
 
     def forked(self) -> None:
         """In a child process: what other processes would see of this one is the parent's."""
@@ -434,7 +432,7 @@ class Writer:
     ) -> None:  # fmt: skip
         """Commit what is done, then answer all at once. The loop may have the connection before they are answered."""
         worked = monotonic()
-        error = self._commit(done, full)
+        error = self._commit(done)
         self._gate.leave()
         committed = monotonic()
         self.work_s += worked - begun
@@ -555,7 +553,7 @@ class Writer:
             if self._watch.is_long(grant):
                 self._gate.leave()  # the others meet SQLite's own lock then, and can give up waiting
 
-    def _commit(self, done: list[WriteCall], full: bool) -> BaseException | None:
+    def _commit(self, done: list[WriteCall]) -> BaseException | None:
         assert self.connection is not None
         db, run = self.connection.db, self.connection.run
         if not db.in_transaction:
@@ -568,7 +566,7 @@ class Writer:
         with self._lock:
             for call in done:
                 call.committing = True
-        return self._commits.commit(self.connection, done, full, self._out_of_time)
+        return self._commits.commit(self.connection, done, self._out_of_time)
 
     def _commit_failed(self, error: BaseException, done: list[WriteCall], replies: list[Reply]) -> None:
         """Nothing of the batch is in the file. A single job is the culprit; of several, each runs again alone."""
