@@ -12,6 +12,7 @@ from millpond import Database
 from tests.torture.shims.disk import Disk, Loss
 from tests.torture.shims.recording import Record, recording
 
+
 async def left_by_a_power_cut(record: Record, folder: Path) -> list[str]:
     """What is in the table if the power goes now, and takes all that it can."""
     disk = Disk(record.found)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Literal
@@ -18,7 +16,20 @@ from typing import Any, Literal
 from millpond import Database, Row
 from tests.torture.case import must
 
-__all__ = ["SETUP", "History", "How", "Kind", "Planned", "State", "Work", "drawn", "perform", "read", "setup_script"]
+__all__ = [
+    "ENTER_ONE",
+    "SETUP",
+    "History",
+    "How",
+    "Kind",
+    "Planned",
+    "State",
+    "Work",
+    "drawn",
+    "perform",
+    "read",
+    "setup_script",
+]
 
 ACCOUNTS = 6
 _BODY = "hex(zeroblob(token % 37 * 8)) || '-' || token || '-' || part"
@@ -152,12 +163,7 @@ async def perform(db: Database, work: Work, durability: Literal["full", "normal"
             await db.execute(*statements[0], durability=durability)
         case How.MANY:
             rows = [(work.token, part, work.parts) for part in range(work.parts)]
-            await db.execute_many(
-                "INSERT INTO entry(token, part, parts, body) SELECT token, part, parts, "
-                f"{_BODY} FROM (SELECT ?1 AS token, ?2 AS part, ?3 AS parts)",
-                rows,
-                durability=durability,
-            )
+            await db.execute_many(ENTER_ONE, rows, durability=durability)
         case How.SCRIPT:
             await db.execute_script(_script(work), durability=durability)
         case How.WRITE:
@@ -182,7 +188,7 @@ async def perform(db: Database, work: Work, durability: Literal["full", "normal"
 
 
 async def read(db: Database) -> tuple[list[int], State]:
-    """The tokens of the writes that are there, in order, and the rest. Raises: Broken for a write that is half there."""
+    """The tokens of the writes that are there, in order, and the rest. Raises: Broken for one that is half there."""
     names = {row[0] for row in await db.fetch_all("SELECT name FROM sqlite_schema WHERE name NOT GLOB 'sqlite_*'")}
     if not names:
         return [], State()
@@ -208,6 +214,10 @@ def setup_script() -> str:
     return _script(SETUP)
 
 
+ENTER_ONE = (
+    f"INSERT INTO entry(token, part, parts, body) SELECT token, part, parts, {_BODY} "
+    "FROM (SELECT ?1 AS token, ?2 AS part, ?3 AS parts)"
+)
 _OWN_TABLES = "SELECT name FROM sqlite_schema WHERE name GLOB 'own_*' ORDER BY name"
 _ENTER = (
     f"INSERT INTO entry(token, part, parts, body) SELECT token, part, parts, {_BODY} "
@@ -267,7 +277,7 @@ def _script(work: Work) -> str:
     """A script takes no parameters: they are numbers and a list of them, written out."""
     texts = []
     for sql, params in _statements(work):
-        known: Mapping[str, str] = {f"?{i}": str(value) for i, value in enumerate(params, 1)}
-        quoted = {mark: f"'{text}'" if text.startswith("[") else text for mark, text in known.items()}
-        texts.append(re.sub(r"\?\d", lambda mark: quoted[mark.group()], sql))
+        for i, value in enumerate(params, 1):
+            sql = sql.replace(f"?{i}", f"'{value}'" if isinstance(value, str) else str(value))
+        texts.append(sql)
     return ";\n".join(texts)

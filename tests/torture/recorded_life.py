@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
+from time import monotonic
 from typing import Literal
 
 import apsw
@@ -127,15 +128,17 @@ class Life:
                         await self._write(db, SETUP, full=True)
                     if habits.side:
                         await db.execute("ATTACH ? AS side", (str(folder / SIDE),))
-                    if neighbour is not None and habits.neighbour == "reading" and phase == 0:
-                        neighbour.execute("BEGIN; SELECT count(*) FROM entry").fetchall()
+                    if neighbour is not None:
+                        if habits.neighbour == "reading" and phase == 0:
+                            neighbour.execute("BEGIN")
+                        neighbour.execute("SELECT count(*) FROM entry").fetchall()
                     works = habits.works // (habits.phases * habits.tasks) + 1
                     seeds = [self._random.randrange(2**32) for _ in range(habits.tasks)]
                     await asyncio.gather(*(self._client(db, Random(seed), works) for seed in seeds))
                     if neighbour is not None and neighbour.in_transaction:
                         neighbour.execute("ROLLBACK")
                     if phase == habits.phases - 1 and habits.ends_quietly:
-                        await asyncio.wait_for(self._quiet(db), 10)
+                        await self._quiet(db)
                     tokens, state = await read(db)
                     self._place(tokens)
                     must(self.history.place(tokens, state) == len(tokens), "what was written is there")
@@ -147,20 +150,35 @@ class Life:
             self.history.add(self._tried[token])
 
     async def _client(self, db: Database, random: Random, works: int) -> None:
+        """Each of the things that a client does may follow on each."""
+        habits = self._habits
+        chances = {
+            self._any_write: 1.0,
+            self._cancelled: 0.05,
+            self._barrier: habits.barriers,
+            self._look_after: habits.upkeep,
+            self._note: 0.4 * habits.side,
+        }
         for _ in range(works):
-            await self._write(db, drawn(next(self._tokens), random), full=random.random() < self._habits.full)
-            if random.random() < 0.05:
-                await self._cancelled(db, random)
-            if random.random() < self._habits.barriers:
-                since = self.record.now()
-                await db.barrier()
-                self.record.tell(Kept(since))
-            if random.random() < self._habits.upkeep:
-                await db.execute(random.choice(_UPKEEP))
-            if self._habits.side and random.random() < 0.3:
-                note, full = next(self._notes), random.random() < 0.5
-                await db.execute("INSERT INTO side.note VALUES (?)", (note,), durability="full" if full else "normal")
-                self.record.tell(NotedBeside(note, full))
+            act = random.choices([*chances], [*chances.values()])[0]
+            await act(db, random)
+
+    async def _any_write(self, db: Database, random: Random) -> None:
+        await self._write(db, drawn(next(self._tokens), random), full=random.random() < self._habits.full)
+
+    async def _barrier(self, db: Database, random: Random) -> None:
+        since = self.record.now()
+        await db.barrier()
+        self.record.tell(Kept(since))
+
+    async def _look_after(self, db: Database, random: Random) -> None:
+        await db.execute(random.choice(_UPKEEP))
+
+    async def _note(self, db: Database, random: Random) -> None:
+        """To the attached file alone."""
+        note, full = next(self._notes), random.random() < 0.5
+        await db.execute("INSERT INTO side.note VALUES (?)", (note,), durability="full" if full else "normal")
+        self.record.tell(NotedBeside(note, full))
 
     async def _write(self, db: Database, work: Work, *, full: bool) -> None:
         self._tried[work.token] = work
@@ -173,7 +191,7 @@ class Life:
 
     async def _cancelled(self, db: Database, random: Random) -> None:
         """A write that is given up at some point: in or out, nobody knows until the file is read."""
-        task = asyncio.create_task(self._write(db, drawn(next(self._tokens), random), full=True))
+        task = asyncio.create_task(self._any_write(db, random))
         for _ in range(random.randrange(4)):
             await asyncio.sleep(0)
         task.cancel()
@@ -184,7 +202,11 @@ class Life:
     async def _quiet(self, db: Database) -> None:
         """Until Millpond has emptied the log by itself, if a client has not done so last."""
         log = self.record.folder / f"{MAIN}-wal"
-        while db.stats().log_emptied == 0 and log.stat().st_size:
+        until = monotonic() + 10
+        while db.stats().log_emptied == 0 and (left := log.stat().st_size):
+            must(
+                monotonic() < until, f"quiet, and its log of {left} bytes is not emptied: {self._habits}, {db.stats()}"
+            )
             await asyncio.sleep(0.01)
 
 

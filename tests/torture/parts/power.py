@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
-from random import Random
 
 from millpond import Database, Settings
 from tests.torture.case import Broken, Case, must
@@ -46,10 +45,11 @@ class Attack:
     broken: where the image is left that did not hold what was promised.
     """
 
-    def __init__(self, case: Case, honest: Honest | None = None) -> None:
+    def __init__(self, case: Case, honest: Honest | None = None, most_cuts: int = MOST_CUTS) -> None:
         self._folder = case.folder
         self._random = case.random
         self._honest = honest
+        self._most_cuts = most_cuts
         self._tokens = count(1)
         self._images = count(1)
         self.counts: Counter[str] = Counter()
@@ -74,21 +74,20 @@ class Attack:
         self.counts["lives"] += 1
         self.counts["writes"] += len(history.order)
         cuts = cut_points(record, self._random, 30)
-        if len(cuts) > MOST_CUTS:
-            cuts = sorted(self._random.sample(cuts, MOST_CUTS))
+        if len(cuts) > self._most_cuts:
+            cuts = sorted(self._random.sample(cuts, self._most_cuts))
         await self._cut(record, history, least, cuts, again=True)
 
     async def _cut(self, record: Record, history: History, least: int, cuts: list[int], *, again: bool) -> None:
         """Recover what a cut at each of these moments may leave."""
         disk, promises = Disk(record.found), Promises.of(history, least)
-        moment = 0
+        happened = 0
         for cut in cuts:
-            for moment in range(moment, cut):
-                event = record.events[moment]
+            for moment, event in enumerate(record.events[happened:cut], happened):
                 disk.take(moment, event)
                 if isinstance(event, Told):
                     promises.take(moment, event.what)
-            moment = cut
+            happened = cut
             loss = self._random.choice(list(Loss))
             image = disk.after_cut(loss, self._random)
             self.counts[f"with {loss.value}"] += 1
@@ -107,8 +106,8 @@ class Attack:
         try:
             with recording(folder) as record:
                 place = await _checked(folder, history, promises)
+                following = history.first(place)
                 if again:
-                    following = history.first(place)
                     await Life(record, following, _SHORT, self._random, self._tokens).live()
         except Exception as exc:
             self.broken.mkdir()

@@ -27,6 +27,10 @@ from tests.torture.shims.recording import (
 __all__ = ["Disk", "Fate", "Loss", "cut_points"]
 
 
+TOLD = 0.3
+"""Of the moments in which a client has just learnt something this share is cut at."""
+
+
 class Loss(enum.Enum):
     """What becomes of that which was not synced."""
 
@@ -119,7 +123,7 @@ def cut_points(record: Record, random: Random, others: int) -> list[int]:
     for moment, event in enumerate(record.events):
         if isinstance(event, (Synced, FolderSynced)):
             points += [event.since, moment, moment + 1]
-        elif isinstance(event, Told) and random.random() < 0.1:
+        elif isinstance(event, Told) and random.random() < TOLD:
             points.append(moment + 1)
     return sorted(points)
 
