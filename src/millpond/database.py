@@ -405,9 +405,10 @@ class Database(Front, Watching):
         return Snapshot(self, timeout, priority, describe(frame.f_code, frame.f_lineno))
 
     async def barrier(self, *, timeout: float | None = None) -> None:
-        """Wait until everything acknowledged before this call survives a power cut.
+        """Wait until everything acknowledged before this call, by whatever process, survives a power cut.
 
-        Costs one fsync, shared by all who wait, and nothing where all was synced. Cancelling leaves the sync running.
+        Costs one fsync, shared by all who wait; nothing where all was synced and no other process has written.
+        Cancelling leaves the sync running.
         Raises: DeadlineExceeded; StorageError if the sync failed (then nothing is promised).
         Source: group commit, DeWitt et al. 1984.
         """
@@ -425,8 +426,8 @@ class Database(Front, Watching):
     ) -> None:
         """Copy the database, as it is now, to the file `target`, while it goes on being read and written.
 
-        progress: called on the loop with pages done and pages in all. The copy appears when it is whole;
-        a file of that name is replaced. What progress raises stops it. timeout: seconds, None for no limit.
+        progress: called on the loop with pages done and pages in all. The copy appears when it is whole, and
+        then survives a power cut; a file of that name is replaced. What progress raises stops it. timeout: seconds, None for no limit.
         """
         engine = self._check_open()
         limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
@@ -439,7 +440,7 @@ class Database(Front, Watching):
                     await self._step(session, "backup", copy.run, limit)
                 finally:
                     session.give_back(leave)
-            copy.publish()
+            await self._port.in_thread(copy.publish)
 
     async def migrate(
         self, folder: str | PathLike[str], *, dry_run: bool = False, timeout: float | None = None

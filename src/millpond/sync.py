@@ -319,7 +319,7 @@ class Database(Front, Watching):
         return Snapshot(self, timeout, priority, describe(frame.f_code, frame.f_lineno))
 
     def barrier(self, *, timeout: float | None = None) -> None:
-        """Wait until everything acknowledged before this call survives a power cut."""
+        """Wait until everything acknowledged before this call, by whatever process, survives a power cut."""
         engine = self._check_open()
         if engine.memory or not engine.writer.commits.needs_barrier():
             return

@@ -29,7 +29,7 @@ def at_once(function: Callable[..., Any], *args: Any) -> None:
 class Copy:
     """A copy on its way to the file `target`, under another name until it is whole and `publish` is called.
 
-        with Copy(target, progress) as copy: copy.run(connection), in any thread; copy.publish()
+        with Copy(target, progress) as copy: copy.run(connection), copy.publish(), in any thread
 
     Left without that, it stops and leaves nothing behind. What `progress` raises stops it too, and comes out of
     the block. call: how the caller's function is called, where the copying thread may not do it.
@@ -95,11 +95,12 @@ class Copy:
         return pages
 
     def publish(self) -> None:
-        """The copy appears under its name; a file of that name is replaced."""
+        """The copy appears under its name, and survives a power cut; a file of that name is replaced."""
         if self._failure is not None:
             raise self._failure
         try:
             os.replace(self._part, self._target)
+            _sync_folder(os.path.dirname(self._target))
         except OSError as exc:
             raise self._cannot(exc.strerror or "it cannot be renamed") from exc
 
@@ -139,3 +140,17 @@ class Copy:
 
     def _cannot(self, why: str, hint: str | None = None) -> errors.StorageError:
         return errors.StorageError(line(f"cannot write the backup {self._name}: {why}"), hint=hint, path=self._target)
+
+
+def _sync_folder(path: str) -> None:
+    """SQLite has synced the file; its new name is the folder's. Where a folder cannot be read, it cannot be synced."""
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
