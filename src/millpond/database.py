@@ -427,7 +427,8 @@ class Database(Front, Watching):
         """Copy the database, as it is now, to the file `target`, while it goes on being read and written.
 
         progress: called on the loop with pages done and pages in all. The copy appears when it is whole, and
-        then survives a power cut; a file of that name is replaced. What progress raises stops it. timeout: seconds, None for no limit.
+        then survives a power cut; a file of that name is replaced. What progress raises stops it.
+        timeout: seconds, None for no limit.
         """
         engine = self._check_open()
         limit = self._seconds(timeout) if timeout is not None else NO_LIMIT_S
