@@ -23,9 +23,9 @@ _COUNTED = 0xFFFFFFFF
 class Commits:
     """The writer's commits, one after another.
 
-    unsynced: something that this connection committed to the main file may still be lost by a power cut. Attached
-    files are synced at each commit: PRAGMA synchronous is told to the main one only. wal_pages: the log's length
-    after the last commit to the main file.
+    unsynced: what was found in the log of the main file, or what this connection has committed to it, may still be
+    lost by a power cut. Attached files are synced at each commit: PRAGMA synchronous is told to the main one only.
+    wal_pages: the log's length after the last commit to the main file.
     """
 
     def __init__(self, host: WriterHost) -> None:
@@ -59,7 +59,10 @@ class Commits:
         if index is None:
             return True
         # In this order, that of `_committed` backwards: an own commit meanwhile hides none of another process.
-        changes = self._changes(index)
+        try:
+            changes = self._changes(index)
+        except ValueError:
+            return True  # it was closed meanwhile, which the writer will say
         alone = changes == (self._others + self._own) & _COUNTED
         return self.unsynced or not alone
 
