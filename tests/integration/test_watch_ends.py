@@ -17,9 +17,10 @@ import millpond
 from millpond import Database, DatabaseClosed, DeadlineExceeded, StorageError
 from millpond.engine.sqlite import calls
 from millpond.engine.sqlite import watchers as looking_after
+from tests.waiting import until
 
 from .outside import run
-from .watching import BY_OTHERS, BY_OURS, following, until, watchers_of
+from .watching import BY_OTHERS, BY_OURS, following, watchers_of
 
 COUNT = "SELECT count(*) FROM t"
 INSERT = "INSERT INTO t VALUES (1)"
