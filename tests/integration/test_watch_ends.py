@@ -153,7 +153,7 @@ async def test_a_query_that_was_cancelled_is_asked_again(tmp_path: Path) -> None
         await db.execute(INSERT)
         asked = db.stats().watch_queries
         task = asyncio.ensure_future(anext(feed))
-        await until(lambda: db.stats().watch_queries > asked)
+        await until(lambda: db.stats().watch_queries > asked, every_s=0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,17 +19,24 @@ __all__ = ["Commits"]
 class Commits:
     """The writer's commits, one after another.
 
-    unsynced: something that was committed may still be lost by a power cut. wal_pages: the log's length after
-    the last commit to the main file.
+    wrote: the last one wrote something. number: how many have written something, on_disk: how many of
+    these a power cut cannot take any more. wal_pages: the log's length after the last commit to the main file.
     """
 
-    def __init__(self, host: WriterHost) -> None:
+    def __init__(self, host: WriterHost, lock: threading.Lock) -> None:
+        """lock: whoever wants to stop a job holds it while looking whether its commit is under way."""
         self._host = host
+        self._lock = lock
         self._full: bool | None = None
-        self._wrote = False
+        self.wrote = False
         self._main = False
-        self.unsynced = False
+        self.number = self.on_disk = 0
         self.wal_pages = 0
+
+    @property
+    def unsynced(self) -> bool:
+        """Can something that was committed still be lost by a power cut?"""
+        return self.on_disk < self.number
 
     def adopt(self, connection: Connection) -> None:
         """From now on this connection is the writer's."""
@@ -49,19 +57,28 @@ class Commits:
 
     def begun(self, connection: Connection) -> None:
         """A transaction holds the write lock from now on."""
-        self._wrote = self._main = False
+        self.wrote = self._main = False
         connection.touched.clear()
         connection.look_again()
         if self._host.cache is not None:
             self._host.cache.begun()
 
     def commit(
-        self, connection: Connection, done: Sequence[WriteCall], full: bool, is_over: Callable[[], bool]
+        self, connection: Connection, done: Sequence[WriteCall], is_over: Callable[[], bool]
     ) -> BaseException | None:
         """COMMIT for these, or ROLLBACK where there are none. Returns why it failed, nothing being left of it.
 
         is_over: nobody waits any longer for readers of an attached file.
         """
+        if not connection.db.in_transaction:
+            return None
+        problem = self._host.verify_files() if done else None
+        if problem is not None:
+            connection.run("ROLLBACK")
+            return problem
+        with self._lock:
+            for call in done:
+                call.committing = True
         cache = self._host.cache
         if cache is not None:
             cache.committing()
@@ -75,15 +92,21 @@ class Commits:
                 return failed
         finally:
             if cache is not None:
-                cache.committed(connection.touched, wrote=self._wrote)
+                cache.committed(connection.touched, wrote=self.wrote)
             if (changes := self._host.changes) is not None:  # asked anew: somebody may have begun to watch meanwhile
                 changes.committed(connection.touched, wrote=self._main)
-        if self._wrote:
-            self.unsynced = not full
+        if self.wrote:
+            self.number += 1
+            if self._full:
+                self.on_disk = self.number
         return None
 
+    def synced(self, number: int) -> None:
+        """From any thread: the first so many are on disk."""
+        self.on_disk = max(self.on_disk, number)
+
     def _committed(self, _db: Any, name: str, pages: int) -> int:
-        self._wrote = True
+        self.wrote = True
         if name == "main":
             self._main = True
             self.wal_pages = pages
