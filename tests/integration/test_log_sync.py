@@ -301,6 +301,30 @@ def test_a_file_is_synced_without_the_interpreter_and_tells_by_its_descriptor(tm
     sync.close()
 
 
+def test_a_word_that_means_nothing_is_heard_once(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"log")
+    sync = FileSync(str(tmp_path / "log"))
+    os.eventfd_write(sync.descriptor, 1)
+    assert sync.ended()
+    assert not sync._poll.poll(0)
+    sync.start()
+    os.eventfd_write(sync.descriptor, 1)
+    sync.wait()
+    assert sync.ended()
+
+
+def test_a_forked_child_says_nothing_when_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"log")
+    sync = FileSync(str(tmp_path / "log"))
+    sync._c.fwrite(b"12345678", 8, 1, sync._stream)
+    child = os.fork()
+    if not child:
+        sync.forked()
+        sync._c.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not sync._poll.poll(0)
+
+
 def test_a_file_that_is_not_there_cannot_be_synced(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FileSync(str(tmp_path / "none"))

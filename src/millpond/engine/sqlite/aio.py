@@ -18,6 +18,7 @@ _ROOM = 1024
 """Bytes of a control block and what the library keeps behind it: 168 with glibc and with musl."""
 
 _PIECE = 2**20
+_PURGE = "__fpurge"  # as an attribute of a class it would be mangled
 
 
 class _Event(ctypes.Structure):
@@ -77,18 +78,30 @@ class FileSync:
         self.is_running = True
 
     def ended(self) -> bool:
-        """Is it done? Raises: OSError if the sync failed: what it was to sync may be lost, whatever later ones say."""
-        if self.is_running:
-            found = self._c.aio_error(self._address)
-            if found == errno.EINPROGRESS:
-                return False
-            self.is_running = False
-            self._c.aio_return(self._address)
-            self._poll.poll()  # the stream may still be flushed
-            os.eventfd_read(self.descriptor)
-            if found:
-                raise OSError(found, os.strerror(found))
+        """Is it done? Asked whenever there is something to read.
+
+        Raises: OSError if the sync failed: what it was to sync may be lost, whatever later ones say.
+        """
+        heard = self._hear()
+        if not self.is_running:
+            return True
+        found = self._c.aio_error(self._address)
+        if found == errno.EINPROGRESS:
+            return False
+        self.is_running = False
+        self._c.aio_return(self._address)
+        if not heard:
+            self._poll.poll()  # the stream is about to be flushed
+            self._hear()
+        if found:
+            raise OSError(found, os.strerror(found))
         return True
+
+    def _hear(self) -> bool:
+        try:
+            return os.eventfd_read(self.descriptor) > 0
+        except BlockingIOError:
+            return False
 
     def wait(self) -> None:
         """Block until it is done. Raises: as `ended`."""
@@ -114,6 +127,10 @@ class FileSync:
             at += os.pwrite(self._file, piece, at)
         os.fdatasync(self._file)
 
+    def forked(self) -> None:
+        """In a child process: it must not flush its copy of the stream when it ends."""
+        getattr(self._c, _PURGE)(self._stream)
+
     def close(self) -> None:
         """Nothing may be running."""
         self._c.fclose(self._stream)
@@ -135,6 +152,7 @@ def _library() -> tuple[ctypes.PyDLL, ctypes.CDLL]:
             ("calloc", c_void_p, (c_size_t, c_size_t)),
             ("fwrite", c_size_t, (c_char_p, c_size_t, c_size_t, c_void_p)),
             ("fflush", c_int, (c_void_p,)),
+            (_PURGE, None, (c_void_p,)),
             ("fclose", c_int, (c_void_p,)),
             ("aio_fsync", c_int, (c_int, c_void_p)),
             ("aio_error", c_int, (c_void_p,)),

@@ -109,6 +109,10 @@ class LogSync:
             self._lost(answered, failure)
         self._port.off_readable(self._sync.descriptor, self._sync.close)
 
+    def forked(self) -> None:
+        """In a child process."""
+        self._sync.forked()
+
     def _begin(self) -> list[Reply]:
         """Under the lock. Returns those that cannot be synced."""
         if self.failure is None:

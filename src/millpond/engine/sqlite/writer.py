@@ -105,7 +105,6 @@ class Writer:
 
     @property
     def wal_pages(self) -> int:
-        """The log's length after the last commit."""
         return self._commits.wal_pages
 
     @property
@@ -225,8 +224,9 @@ class Writer:
 
     def forked(self) -> None:
         """In a child process: what other processes would see of this one is the parent's."""
-        if self._gate.turnstile is not None:
-            self._gate.turnstile.forked()
+        for ours in (self._log_sync, self._gate.turnstile):
+            if ours is not None:
+                ours.forked()
 
     def ring(self) -> None:
         """Have the thread look around."""
