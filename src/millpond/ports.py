@@ -42,6 +42,12 @@ class Port(Protocol):
     def soon(self, callback: Callable[[], None]) -> None:
         """Call back when the present turn of the callers is over (at once, for threads)."""
 
+    def on_readable(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """From any thread, where there are turns: call back on the loop whenever there is something to read."""
+
+    def off_readable(self, descriptor: int, then: Callable[[], None]) -> None:
+        """From any thread: no more of it. then: called once the descriptor may be closed."""
+
     def turn(self) -> int:
         """A number that changes when the callers' turn of their loop is over."""
 

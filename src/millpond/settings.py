@@ -75,6 +75,13 @@ class Settings:
         reason='"full" syncs each commit, so what is acknowledged survives a power cut; "normal" may lose the last '
         "moments then, and never the file",
     )
+    visible: Literal["committed", "synced"] = _one_of(
+        "committed",
+        "committed",
+        "synced",
+        reason='when others see a write of durability "full": "committed" lets them while its disk is waited for, so '
+        'nobody waits for a disk but who asked; "synced" shows nothing that a power cut could still take',
+    )
     inline: Literal["auto", "off"] = _one_of(
         "auto",
         "auto",

@@ -42,7 +42,8 @@ async def state(db: Database) -> tuple[dict[str, Any], dict[str, Any], dict[str,
     engine = db._engine
     assert engine is not None
     assert engine.inline is not None
-    written = await db.write(lambda tx: values(tx._connection))
+    # "normal", since how a "full" one is synced depends on where it runs
+    written = await db.write(lambda tx: values(tx._connection), durability="normal")
     session = await db._session("look", Priority.NORMAL, 5, "here")
     read = await db._step(session, "look", values, 5)
     session.give_back(lambda _connection: None)

@@ -17,10 +17,11 @@ from millpond import Database, IntegrityError, NotSupportedError, ProgrammingErr
 from millpond.engine.sqlite import watchers as looking_after
 from millpond.feeds import ResultFeed, is_same
 from millpond.rows import row_type
+from tests.waiting import until
 
 from .outside import run
 from .test_result_cache import READS, SCHEMA, WRITES, fill
-from .watching import BY_OTHERS, BY_OURS, Looks, following, queries, until, watchers_of
+from .watching import BY_OTHERS, BY_OURS, Looks, following, queries, watchers_of
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -17,9 +17,10 @@ import millpond
 from millpond import Database, DatabaseClosed, DeadlineExceeded, StorageError
 from millpond.engine.sqlite import calls
 from millpond.engine.sqlite import watchers as looking_after
+from tests.waiting import until
 
 from .outside import run
-from .watching import BY_OTHERS, BY_OURS, following, until, watchers_of
+from .watching import BY_OTHERS, BY_OURS, following, watchers_of
 
 COUNT = "SELECT count(*) FROM t"
 INSERT = "INSERT INTO t VALUES (1)"
@@ -152,7 +153,7 @@ async def test_a_query_that_was_cancelled_is_asked_again(tmp_path: Path) -> None
         await db.execute(INSERT)
         asked = db.stats().watch_queries
         task = asyncio.ensure_future(anext(feed))
-        await until(lambda: db.stats().watch_queries > asked)
+        await until(lambda: db.stats().watch_queries > asked, every_s=0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

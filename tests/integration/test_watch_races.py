@@ -16,9 +16,10 @@ import pytest
 
 import millpond.sync
 from millpond import Database
+from tests.waiting import IN_TIME_S, until
 
 from .outside import ask, run
-from .watching import BY_OTHERS, BY_OURS, IN_TIME_S, Looks, following, until, watchers_of
+from .watching import BY_OTHERS, BY_OURS, Looks, following, watchers_of
 
 COUNT = "SELECT count(*) FROM t"
 INSERT = "INSERT INTO t VALUES (1)"

@@ -13,9 +13,10 @@ import pytest
 import millpond
 import millpond.sync
 from millpond.sync import Database, ResultFeed
+from tests.waiting import IN_TIME_S
 
 from .outside import run
-from .watching import BY_OTHERS, BY_OURS, IN_TIME_S
+from .watching import BY_OTHERS, BY_OURS
 
 COUNT = "SELECT count(*) FROM t"
 INSERT = "INSERT INTO t VALUES (1)"

@@ -72,6 +72,7 @@ class Habits:
             log_hold_s=0,
             quiet_s=0.05,
             page_cache_kib=random.choice((16, 2_000)),
+            visible=random.choice(("committed", "committed", "synced")),
             inline=random.choice(("auto", "auto", "off")),
             batch_jobs=random.choice((1, 4, 256)),
             cache_bytes=0,

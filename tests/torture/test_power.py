@@ -13,6 +13,8 @@ import pytest
 
 from millpond import Database
 from millpond.engine.sqlite.commits import Commits
+from millpond.engine.sqlite.log_sync import LogSync
+from millpond.ports import Reply
 from tests.torture import known_states, recorded_life
 from tests.torture.case import Broken, Case
 from tests.torture.known_states import SETUP, History, How, Kind, State, Work, perform
@@ -53,10 +55,13 @@ def found_out(tmp_path: Path, honest: Honest | None, habits: Callable[[Habits], 
 
 
 def busy(full: float, barriers: float = 0.0) -> Callable[[Habits], Habits]:
+    """Three clients that write, and nothing else."""
+
     def habits(drawn: Habits) -> Habits:
+        settings = drawn.settings.with_(checkpoint_pages=10, inline="auto", visible="committed")
         return replace(
-            drawn, full=full, barriers=barriers, phases=1, tasks=3, works=40, upkeep=0.0, ends_quietly=False,
-            side=False, neighbour="none", settings=drawn.settings.with_(checkpoint_pages=10),
+            drawn, settings=settings, full=full, barriers=barriers, phases=1, tasks=3, works=40, upkeep=0.0,
+            ends_quietly=False, side=False, neighbour="none",
         )  # fmt: skip
 
     return habits
@@ -102,6 +107,15 @@ def test_a_folder_that_is_not_synced_is_found(tmp_path: Path) -> None:
 def test_a_barrier_that_syncs_nothing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Commits, "needs_barrier", lambda commits: False)
     assert re.search(r"\d+ were promised", found_out(tmp_path, None, busy(full=0.0, barriers=0.5)))
+
+
+def test_an_answer_before_the_disk_has_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(log_sync: LogSync, replies: list[Reply]) -> None:
+        log_sync._port.settle(replies)
+
+    monkeypatch.setattr(LogSync, "add", answer)
+    monkeypatch.setattr(LogSync, "now", answer)
+    assert re.search(r"\d+ were promised", found_out(tmp_path, None, busy(full=1.0)))
 
 
 def test_a_write_that_is_not_synced_as_it_was_asked_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,3 +71,20 @@ def test_the_same_rows_that_took_longer_beside_others_need_no_less_of_the_interp
     for _ in range(5):
         demand.ran(ROWS._replace(cpu_s=0.02, wall_s=0.1))
     assert demand.use.gil > before * 0.9
+    for _ in range(50):
+        demand.ran(ROWS._replace(cpu_s=0.011, wall_s=0.02))
+    assert demand.use.gil > 0.5, "or two would run at once, and look as if each needed a third of it"
+
+
+def test_fewer_rows_soon_need_less_of_the_interpreter() -> None:
+    demand = Demand(ROWS)
+    for _ in range(60):
+        demand.ran(ROWS._replace(rows=100))
+    assert demand.use.gil == 0.0
+
+
+def test_as_many_rows_of_ever_more_work_need_less_of_it_in_the_end() -> None:
+    demand = Demand(ROWS)
+    for _ in range(2_000):
+        demand.ran(ROWS._replace(cpu_s=0.1, wall_s=0.1))
+    assert demand.use.gil == 0.0

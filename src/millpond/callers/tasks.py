@@ -49,6 +49,19 @@ class TaskPort:
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
+    def on_readable(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self.call(self._loop.add_reader, descriptor, callback)
+
+    def off_readable(self, descriptor: int, then: Callable[[], None]) -> None:
+        def off() -> None:
+            self._loop.remove_reader(descriptor)
+            then()
+
+        try:
+            self._loop.call_soon_threadsafe(off)
+        except RuntimeError:
+            then()  # the loop is closed, and looks at nothing any more
+
     def turn(self) -> int:
         if not self._turn_seen:
             self._turn_seen = True

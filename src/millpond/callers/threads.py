@@ -115,6 +115,12 @@ class ThreadPort:
     def soon(self, callback: Callable[[], None]) -> None:
         callback()
 
+    def on_readable(self, descriptor: int, callback: Callable[[], None]) -> None:
+        raise AssertionError("threads have no turns")
+
+    def off_readable(self, descriptor: int, then: Callable[[], None]) -> None:
+        raise AssertionError("threads have no turns")
+
     def turn(self) -> int:
         return 0
 

@@ -69,6 +69,14 @@ class Stalls:
             self._slow_at = float("-inf")
         return self.mode
 
+    def took(self, now: float, took_s: float) -> Mode:
+        """Something has run on the loop whose time is measured anyway, and is the disk's as far as is known."""
+        return self.slow(now, took_s) if self.mode is Mode.TRUST else self.measured(now, took_s)
+
+    def keep_off(self, now: float) -> bool:
+        """Is the disk stalling the loop?"""
+        return self.mode is Mode.OFF and self.asked(now) is Mode.OFF
+
     def asked(self, now: float) -> Mode:
         """In OFF a read would like to run."""
         if now >= self.until:

@@ -16,6 +16,9 @@ LITTLE_CPU = 0.1
 """What uses less of a core waits for storage, as far as others are concerned."""
 MOVES = 0.3
 FADES = 0.98
+FADES_SLOWLY = 0.999
+"""As many rows may come from more and more work."""
+AS_MANY = 0.5
 
 
 class Use(NamedTuple):
@@ -58,10 +61,12 @@ class Demand:
 
     How much of a core is the mean of its last runs, the time it waited for one left out. Where that time is not
     known, others make any share look small: then the greatest counts, and fades. So it does for the interpreter:
-    the same rows take more time beside others, never less.
+    the same rows take more time beside others, never less. So a run with as many rows that took longer says nothing,
+    but that it may have had company: if that made the share fade, two would soon run at once, and each make the
+    other look as if it needed less.
     """
 
-    __slots__ = ("use",)
+    __slots__ = ("_rows", "use")
 
     def __init__(self, spent: Spent) -> None:
         """By its first run that took long enough to tell, TOLD_APART_S or more.
@@ -69,6 +74,7 @@ class Demand:
         Where nobody looked at the run queue, one that used a core at all may have wanted the whole of it.
         """
         use = used(spent)
+        self._rows = spent.rows
         self.use = Use(1.0, use.gil) if use.cpu and spent.queued_s is None else use
 
     def ran(self, spent: Spent) -> None:
@@ -78,7 +84,11 @@ class Demand:
             cpu = max(now.cpu, then.cpu * FADES)
         else:
             cpu = then.cpu + (now.cpu - then.cpu) * MOVES
-        self.use = _rounded(cpu, max(now.gil, then.gil * FADES))
+        if now.gil >= then.gil:
+            gil, self._rows = now.gil, spent.rows
+        else:
+            gil = max(now.gil, then.gil * (FADES if spent.rows < self._rows * AS_MANY else FADES_SLOWLY))
+        self.use = _rounded(cpu, gil)
 
 
 def _rounded(cpu: float, gil: float) -> Use:

@@ -1,8 +1,8 @@
 """A disk that writes down what SQLite does to it: every write, cut, sync, creation and deletion, in order.
 
-Reads of the files that go past it (the -shm page that Millpond maps, stats of the files) change nothing. The -shm is
-left out: it is made anew after a power cut. Real syncs are not made: what would be on the disk is worked out in
-`disk.py` from the record.
+What goes past SQLite: Millpond syncs the log itself (`FileSync`), which is recorded too; its reads (the -shm page that
+it maps, stats of the files) change nothing. The -shm is left out: it is made anew after a power cut. SQLite's syncs are
+not made for real: what would be on the disk is worked out in `disk.py` from the record.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import apsw
+
+from millpond.engine.sqlite import log_sync
+from millpond.engine.sqlite.aio import FileSync
+from millpond.engine.sqlite.log_sync import LogSync
 
 __all__ = [
     "Created", "Deleted", "Event", "FolderSynced", "Honest", "Record", "Resized", "SyncBegun", "Synced", "Told",
@@ -138,8 +143,13 @@ def recording(folder: Path, honesty: Honest | None = None) -> Iterator[Record]:
     """What this process does by SQLite to the files of this folder is recorded; it has none of them open before."""
     record = Record.of(folder)
     disk = _Disk(record, honesty or Honest())
+
+    class Syncs(_FileSync):
+        where = disk
+
     try:
-        yield record
+        with patch.object(log_sync, "FileSync", Syncs), patch.object(LogSync, "serves", lambda connection: True):
+            yield record
     finally:
         disk.unregister()
 
@@ -204,3 +214,47 @@ class _File(apsw.VFSFile):
             self._syncs_folder = False
             if self._honesty.keeps_folder_sync(self._name):
                 record.add(FolderSynced(since))
+
+
+class _FileSync(FileSync):
+    """What Millpond syncs without SQLite. A sync is over when that is heard of: until then nobody is told anything."""
+
+    where: _Disk
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        name = self.where.name_in_folder(path)
+        self._record = self.where.record
+        self._number = self._record.names[name] if name is not None else None
+        self._kept = name is not None and self.where.honesty.keeps_sync(name)
+        self._since = 0
+
+    def start(self) -> None:
+        self._begins()
+        super().start()
+
+    def ended(self) -> bool:
+        was_running = self.is_running
+        ended = super().ended()
+        if was_running and ended:
+            self._ends()
+        return ended
+
+    def now(self) -> None:
+        self._begins()
+        super().now()
+        self._ends()
+
+    def rewrite(self) -> None:
+        self._begins()
+        super().rewrite()
+        self._ends()
+
+    def _begins(self) -> None:
+        self._since = self._record.now()
+        if self._number is not None and self._kept:
+            self._record.add(SyncBegun(self._number))
+
+    def _ends(self) -> None:
+        if self._number is not None and self._kept:
+            self._record.add(Synced(self._number, self._since))

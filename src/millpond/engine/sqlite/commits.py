@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,21 +24,28 @@ _COUNTED = 0xFFFFFFFF
 class Commits:
     """The writer's commits, one after another.
 
-    unsynced: what was found in the log of the main file, or what this connection has committed to it, may still be
-    lost by a power cut. Attached files are synced at each commit: PRAGMA synchronous is told to the main one only.
-    wal_pages: the log's length after the last commit to the main file.
+    wrote: the last one wrote something. number: how many have written to the main file, on_disk: how many of these
+    a power cut cannot take any more, -1 if it could take what was in the log before. Attached files are synced at
+    each commit: PRAGMA synchronous is told to the main one only. wal_pages: the log's length after the last commit
+    to the main file.
     """
 
-    def __init__(self, host: WriterHost) -> None:
+    def __init__(self, host: WriterHost, lock: threading.Lock) -> None:
+        """lock: whoever wants to stop a job holds it while looking whether its commit is under way."""
         self._host = host
+        self._lock = lock
         self._full: bool | None = None
-        self._wrote = False
+        self.wrote = False
         self._main = False
         self._index: WalIndex | None = None
         self._others = 0
-        self._own = 0
-        self.unsynced = False
+        self.number = self.on_disk = 0
         self.wal_pages = 0
+
+    @property
+    def unsynced(self) -> bool:
+        """Can something that was committed still be lost by a power cut?"""
+        return self.on_disk < self.number
 
     def adopt(self, connection: Connection) -> None:
         """From now on this connection is the writer's."""
@@ -50,8 +58,9 @@ class Commits:
         """Before the first commit. What the log holds already, nobody knows to be synced. None: it cannot be seen."""
         self._index = index
         if index is not None:
-            self._others = self._changes(index) - self._own
-            self.unsynced = index.log().pages > 0
+            self._others = self._changes(index) - self.number
+            if index.log().pages > 0:
+                self.on_disk = -1
 
     def needs_barrier(self) -> bool:
         """From any thread: is there anything acknowledged, by whomever, that a power cut could still take?"""
@@ -63,7 +72,7 @@ class Commits:
             changes = self._changes(index)
         except ValueError:
             return True  # it was closed meanwhile, which the writer will say
-        alone = changes == (self._others + self._own) & _COUNTED
+        alone = changes == (self._others + self.number) & _COUNTED
         return self.unsynced or not alone
 
     def sync(self, connection: Connection, full: bool) -> None:
@@ -78,7 +87,7 @@ class Commits:
 
     def begun(self, connection: Connection) -> None:
         """A transaction holds the write lock from now on."""
-        self._wrote = self._main = False
+        self.wrote = self._main = False
         connection.touched.clear()
         connection.look_again()
         if self._host.cache is not None:
@@ -91,6 +100,15 @@ class Commits:
 
         is_over: nobody waits any longer for readers of an attached file.
         """
+        if not connection.db.in_transaction:
+            return None
+        problem = self._host.verify_files() if done else None
+        if problem is not None:
+            connection.run("ROLLBACK")
+            return problem
+        with self._lock:
+            for call in done:
+                call.committing = True
         cache = self._host.cache
         if cache is not None:
             cache.committing()
@@ -104,22 +122,28 @@ class Commits:
                 return failed
         finally:
             if cache is not None:
-                cache.committed(connection.touched, wrote=self._wrote)
+                cache.committed(connection.touched, wrote=self.wrote)
             if (changes := self._host.changes) is not None:  # asked anew: somebody may have begun to watch meanwhile
                 changes.committed(connection.touched, wrote=self._main)
         return None
+
+    def synced(self, number: int) -> None:
+        """From any thread: the first so many are on disk."""
+        self.on_disk = max(self.on_disk, number)
 
     @staticmethod
     def _changes(index: WalIndex) -> int:
         return int.from_bytes(index.page[CHANGES], sys.byteorder)
 
     def _committed(self, _db: Any, name: str, pages: int) -> int:
-        self._wrote = True
+        self.wrote = True
         if name == "main":
             self._main = True
             self.wal_pages = pages
-            self.unsynced = not self._full
-            self._own += 1
+            number = self.number + 1
+            if self._full:
+                self.on_disk = number
+            self.number = number
         self._host.log_grew(pages, name)
         return apsw.SQLITE_OK
 

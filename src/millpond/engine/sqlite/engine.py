@@ -167,6 +167,8 @@ class Engine:
                 if self.turnstile is not None and self.settings.log_hold_s:
                     self.lanes.holdback.asked_s = self.turnstile.reads_held_s
                 self.lanes.start()
+                if self.settings.visible == "committed":
+                    self.writer.sync_behind()
         except BaseException as exc:
             self._take_down(0.0)
             raise self.translate(exc, None) from exc
@@ -355,6 +357,7 @@ class Engine:
         """A statement that every connection runs, those opened later too. connection: has just run it."""
         if not self.memory:
             guards.refuse_private_databases(connection.db, sql)
+            self.writer.sync_in_commits()
         self.setup.add(sql, params)
         self.profiles.all_stale()
         if self.cache is not None:

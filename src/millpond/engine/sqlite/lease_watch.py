@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from millpond import errors, events
+from millpond.engine.sqlite.bell import Bell
 from millpond.engine.sqlite.grant import Grant
 from millpond.engine.sqlite.writer_host import WriterHost
 
@@ -22,10 +23,32 @@ CLOSING_S = 0.1
 class LeaseWatch:
     """The writer's eye on a grant. waiting: how many writes wait behind it. expired: leases taken back so far."""
 
-    def __init__(self, host: WriterHost, waiting: Callable[[], int]) -> None:
+    def __init__(
+        self, host: WriterHost, bell: Bell, waiting: Callable[[], int], ends: Callable[[], tuple[bool, bool]]
+    ) -> None:
+        """ends: is the database closing, and out of time?"""
+        self._ends = ends
         self._host = host
+        self._bell = bell
         self._waiting = waiting
         self.expired = 0
+
+    def attend(self, grant: Grant, let_others: Callable[[], None]) -> None:
+        """In the writer's thread: run what leases send, and look after them, until all are over.
+
+        let_others: called while one takes long.
+        """
+        while not grant.over or grant.inbox:
+            grant.work()
+            if grant.over:
+                continue
+            closing, out_of_time = self._ends()
+            wait = self.look(grant, closing=closing, out_of_time=out_of_time)
+            if not self._bell.wait(wait) and grant.open:
+                grant.shut()
+            grant.end_if_shut()
+            if self.is_long(grant):
+                let_others()  # they meet SQLite's own lock then, and can give up waiting
 
     def is_long(self, grant: Grant) -> bool:
         """Has the lease that is under way held the connection for longer than a batch takes?"""

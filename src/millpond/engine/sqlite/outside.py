@@ -10,6 +10,7 @@ import apsw
 from millpond.engine.sqlite.calls import WriteCall
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.job_errors import error_of
+from millpond.engine.sqlite.jobs import Jobs
 from millpond.engine.sqlite.writer_host import WriterHost
 from millpond.ports import Reply
 
@@ -20,18 +21,20 @@ def run_outside(
     host: WriterHost,
     call: WriteCall,
     connection: Connection,
-    running: Callable[[WriteCall | None], None],
+    jobs: Jobs,
     is_over: Callable[[], bool],
 ) -> Reply:
-    """Run it, as often as a lock is in its way until its deadline. running: told before and after each run."""
+    """Run it, as often as a lock is in its way until its deadline. jobs: told what may be stopped."""
     call.started = monotonic()
     while True:
         try:
-            running(call)
+            jobs.alone = call
+            jobs.running_is(call)
             try:
                 return (call, call.run(connection), None)
             finally:
-                running(None)
+                jobs.running_is(None)
+                jobs.alone = None
         except (apsw.BusyError, apsw.LockedError) as exc:
             late = call.deadline is not None and monotonic() >= call.deadline
             if call.stop or late or is_over():

@@ -12,18 +12,22 @@ __all__ = ["TurnBatch"]
 class TurnBatch:
     """The writer's connection in the loop's hands: what is proven cheap is run where it was asked for.
 
-        parked thread --BEGIN by the loop--> jobs and short leases --end of the turn--> thread: COMMIT, answers
+        parked thread --BEGIN by the loop--> jobs and short leases --end of the turn--> COMMIT, answers
 
-    Nothing passes through the queue, so the thread is woken once per batch, not per job. If the loop
-    does not come to the end of its turn, the thread takes the connection back. full: its COMMIT is synced.
-    until: nothing more is put in after it, since what is in waits for the COMMIT.
+    Nothing passes through the queue. At the end of the turn the loop commits itself where that is short; else the
+    thread is woken for it, once per batch. If the loop does not come to the end of its turn, the thread takes the
+    connection back. full: what it did is to be on disk before it is answered. mixes: that may still be decided.
+    until: nothing more is put in after it, since what is in waits for the COMMIT. error: the loop's COMMIT failed.
     """
 
-    __slots__ = ("begun", "done", "full", "grant", "leases", "room", "until")
+    __slots__ = ("_ender", "begun", "done", "error", "full", "grant", "leases", "mixes", "room", "until")
 
-    def __init__(self, grant: Grant, *, full: bool, begun: float, room: int, budget_s: float) -> None:
+    def __init__(self, grant: Grant, *, full: bool, mixes: bool, begun: float, room: int, budget_s: float) -> None:
+        self._ender: int | None = None
         self.grant = grant
         self.full = full
+        self.mixes = mixes
+        self.error: BaseException | None = None
         self.begun = begun
         self.until = begun + budget_s
         self.room = room
@@ -32,7 +36,23 @@ class TurnBatch:
 
     def takes(self, call: WriteCall, now: float) -> bool:
         """May this one come in now?"""
-        return self.room > 0 and now < self.until and (self.full or not call.full)
+        if self.room <= 0 or now >= self.until:
+            return False
+        if call.full and not self.full:
+            self.full = self.mixes
+            return self.mixes
+        return True
+
+    def claim(self, thread: int) -> bool:
+        """Under the writer's lock: who brings it to its end? The first thread that asks."""
+        if self._ender is None:
+            self._ender = thread
+        return self._ender == thread
+
+    def hand_over(self, error: BaseException) -> None:
+        """Under the writer's lock: the loop could not commit, and leaves the rest to the thread."""
+        self.error = error
+        self._ender = None
 
     def begin(self, lease: Lease) -> bool:
         """Let a lease begin. False: another one is under way, or the turn is over."""

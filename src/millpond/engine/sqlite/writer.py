@@ -6,28 +6,33 @@ import copy
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from threading import get_ident
 from time import monotonic
 from typing import Any
 
 import apsw
 
-from millpond import errors, events, messages
+from millpond import errors, events
 from millpond.engine.sqlite.bell import Bell
-from millpond.engine.sqlite.calls import FunctionWrite, StatementWrite, WriteCall
+from millpond.engine.sqlite.calls import WriteCall
 from millpond.engine.sqlite.commits import Commits
 from millpond.engine.sqlite.connection import Connection
 from millpond.engine.sqlite.gate import LONG_WAIT_S, Gate
 from millpond.engine.sqlite.grant import Grant, Lease, LeaseState
-from millpond.engine.sqlite.job_errors import error_of, lost_with
+from millpond.engine.sqlite.job_errors import lost_with
+from millpond.engine.sqlite.jobs import Jobs
 from millpond.engine.sqlite.lease_watch import LeaseWatch
+from millpond.engine.sqlite.log_sync import LogSync
 from millpond.engine.sqlite.outside import run_outside
 from millpond.engine.sqlite.step_guard import StepGuard
 from millpond.engine.sqlite.turn_batch import TurnBatch
 from millpond.engine.sqlite.writer_host import Phase, WriterHost
 from millpond.ports import Reply
 from millpond.scheduling.company import Company
+from millpond.scheduling.stalls import Stalls
 from millpond.scheduling.write_queue import Batch, Mode, Refused, State, WriteJob, WriteQueue
-from millpond.statements.profile import Kind
 
 __all__ = ["Writer"]
 
@@ -52,9 +57,12 @@ class Writer:
         self._bell = Bell()
         self._queue = WriteQueue(settings.max_queue, settings.batch_jobs, settings.batch_budget_ms / 1000)
         self._gate = Gate(settings.busy_slice_ms, host.lock_watch)
-        self._claims = threading.Lock()
-        self._watch = LeaseWatch(host, self._queue.__len__)
-        self._kicked = self._closing = self._parked = self._schema_touched = False
+        self._grant_of = partial(
+            Grant, port=self._port, bell=self._bell, claims=threading.Lock(), translate=host.translate,
+            tell=host.finished_inside if host.observed else None,
+        )  # fmt: skip
+        self._watch = LeaseWatch(host, self._bell, self._queue.__len__, lambda: (self._closing, self._out_of_time()))
+        self._kicked = self._closing = self._parked = False
         self._company = Company()
         self._wanted = 0
         self._awake = True
@@ -62,9 +70,10 @@ class Writer:
         self._guard = StepGuard()
         self._at_once = self._port.has_turns and settings.inline == "auto" and not host.memory
         self._give_up_at: float | None = None
-        self._commits = Commits(host)
-        self._alone: WriteCall | None = None
-        self._running: WriteCall | None = None
+        self._commits = Commits(host, self._lock)
+        self._log_sync: LogSync | None = None
+        self._stalls = Stalls()
+        self._jobs = Jobs(host, self._lock)
         self._in_hand: list[WriteCall] = []
         self._thread = threading.Thread(target=self._main, name="millpond-writer", daemon=True)
         self._ready = threading.Event()
@@ -94,7 +103,6 @@ class Writer:
 
     @property
     def wal_pages(self) -> int:
-        """The log's length after the last commit."""
         return self._commits.wal_pages
 
     @property
@@ -110,6 +118,19 @@ class Writer:
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
+
+    def sync_behind(self) -> None:
+        """From now on the loop commits what it did by itself, and the log is synced behind its back, if it can be."""
+        connection = self.connection
+        if self._at_once and connection is not None and LogSync.serves(connection):
+            with suppress(OSError):
+                self._log_sync = LogSync(connection.db.filename_wal, self._host, self._commits)
+
+    def sync_in_commits(self) -> None:
+        """In the thread: from now on each commit is synced by SQLite, as it must be where there are other files."""
+        log_sync, self._log_sync = self._log_sync, None
+        if log_sync is not None:
+            log_sync.close()
 
     def submit(self, call: WriteCall, *, kick: bool = True) -> Refused | None:
         """Queue a job. kick: wake the thread at the turn's end; else `ring`. Raises: DatabaseClosed while closing."""
@@ -156,7 +177,7 @@ class Writer:
             call.state = State.RUNNING
             guard = self._guard
             guard.call = None if batch.leases else call
-            ran = self._run_job(call, connection, True, here=True, guarded=batch.leases > 0)
+            ran = self._jobs.run(call, connection, True, here=True, guarded=batch.leases > 0)
             guard.call = None
             if guard.struck:
                 grant.fail(guard.stopped(call, connection))
@@ -182,16 +203,14 @@ class Writer:
                 return grant.withdraw(call)
             if call.state is State.RUNNING and not call.committing:
                 call.stop = True
-                if self._alone is call and self._running is call and self.connection is not None:
-                    self.connection.db.interrupt()
+                self._jobs.stop(call, self.connection, neighbours=False)
         return False
 
     def interrupt(self, call: WriteCall) -> None:
         """It has outlived its deadline by far: stop it, though its neighbours must run again."""
         with self._lock:
-            if call.state is State.RUNNING and not call.committing and self._running is call:
-                assert self.connection is not None
-                self.connection.db.interrupt()
+            if call.state is State.RUNNING and not call.committing:
+                self._jobs.stop(call, self.connection, neighbours=True)
 
     def oldest_s(self, now: float) -> float:
         with self._lock:
@@ -204,8 +223,9 @@ class Writer:
 
     def forked(self) -> None:
         """In a child process: what other processes would see of this one is the parent's."""
-        if self._gate.turnstile is not None:
-            self._gate.turnstile.forked()
+        for ours in (self._log_sync, self._gate.turnstile):
+            if ours is not None:
+                ours.forked()
 
     def ring(self) -> None:
         """Have the thread look around."""
@@ -230,25 +250,28 @@ class Writer:
 
     def _open_batch(self, full: bool, now: float) -> TurnBatch | None:
         """On the loop: take the connection for the rest of the turn, if the thread has nothing to do."""
+        if self._log_sync is not None and self._log_sync.failure is not None:
+            return None
         with self._lock:
             connection = self.connection
             if not (self._parked and self._awake) or self._closing or connection is None:
                 return None
             grant = self._grant_of(connection, [], together=True, is_open=True)
             queue = self._queue
-            batch = TurnBatch(grant, full=full, begun=now, room=queue.batch_jobs, budget_s=queue.budget_s)
+            mixes = self._log_sync is not None
+            batch = TurnBatch(grant, full=full, mixes=mixes, begun=now, room=queue.batch_jobs, budget_s=queue.budget_s)
             grant.lock.acquire()  # the thread may be tired of waiting before there is a transaction to take back
             self._parked = False
             self._turn_batch = batch
         begun = False
         try:
             if self._host.verify_files() is None:
-                self._commits.sync(connection, full)
+                self._commits.sync(connection, full and not mixes)
                 begun = self._gate.slip_in(connection)
             if begun:
                 self._guard.begin(connection)
                 self._commits.begun(connection)
-                self._alone = None
+                self._jobs.alone = None
                 self.grant = grant
                 self._phase(Phase.LEASE)
         except apsw.Error:
@@ -258,15 +281,51 @@ class Writer:
         if not begun:
             grant.shut()
             return None
-        self._port.soon(grant.shut)
+        self._port.soon(grant.shut if self._log_sync is None else lambda: self._turn_is_over(batch))
         return batch
 
-    def _grant_of(self, connection: Connection, leases: list[Lease], *, together: bool, is_open: bool = False) -> Grant:
-        return Grant(
-            connection, leases, together=together, port=self._port, bell=self._bell, claims=self._claims,
-            translate=self._host.translate, is_open=is_open,
-            tell=self._host.finished_inside if self._host.observed else None,
-        )  # fmt: skip
+    def _turn_is_over(self, batch: TurnBatch) -> None:
+        """On the loop: commit what it did, unless a lease goes on or the disk has stalled; the thread does then."""
+        grant, connection = batch.grant, self.connection
+        assert connection is not None
+        with self._lock:
+            ends = (
+                not (grant.lost or grant.over or grant.busy or grant.current is not None or self._closing)
+                and not self._stalls.keep_off(monotonic())
+                and batch.claim(get_ident())
+            )
+        if not ends:
+            grant.shut()
+            return
+        grant.open, grant.over = False, True
+        try:
+            self._commit_here(batch, connection, [*batch.done, *grant.ended])
+        except BaseException as exc:
+            self._crashed(exc)
+            self._turn_batch = None
+        if not self._parked:
+            self._bell.ring()
+
+    def _commit_here(self, batch: TurnBatch, connection: Connection, done: list[WriteCall]) -> None:
+        self._in_hand = done
+        self._guard.end(connection)
+        self.grant = None
+        worked = monotonic()
+        self._phase(Phase.COMMIT)
+        error = self._commits.commit(connection, done, self._out_of_time)
+        self._gate.leave()
+        if error is not None:
+            with self._lock:
+                batch.hand_over(error)
+            return
+        self._stalls.took(monotonic(), monotonic() - worked)
+        self.leases += batch.leases
+        self._concluded(done, done, batch.full, batch.begun, batch.begun, worked)
+        log_sync = self._log_sync if batch.full and self._commits.wrote else None
+        if log_sync is not None:
+            log_sync.add([(call, call.result, None) for call in done if call.full])
+            done = [call for call in done if not call.full]
+        self._port.settle([(call, call.result, None) for call in done])
 
     def _main(self) -> None:
         try:
@@ -285,8 +344,11 @@ class Writer:
                 empty = not len(self._queue)
                 closing = self._closing
                 lent = self._turn_batch
+                theirs = lent is not None and not lent.claim(get_ident())
                 self._parked = empty and not closing and lent is None
-            if lent is not None or (not empty and not self._out_of_time()):
+            if theirs:
+                self._bell.wait(AWAKE_S)
+            elif lent is not None or (not empty and not self._out_of_time()):
                 try:
                     if lent is not None:
                         self._finish(lent)
@@ -299,6 +361,7 @@ class Writer:
             else:
                 self._rest()
         self._fail_all(errors.DatabaseClosed("the database was closed before this write ran", applied="no"))
+        self.sync_in_commits()
         if self.connection is not None:
             self.connection.close()
         self._gate.close()
@@ -307,7 +370,8 @@ class Writer:
     def _rest(self) -> None:
         """Nothing to do. For a moment it stays awake, so that a batch of the loop's is never without a watch."""
         self._phase(Phase.IDLE)
-        if self._bell.wait(AWAKE_S):
+        batches = self.batches
+        if self._bell.wait(AWAKE_S) or self.batches != batches:
             return
         with self._lock:
             self._awake = self._turn_batch is not None
@@ -335,6 +399,9 @@ class Writer:
         problem = self._host.verify_files()
         if problem is not None:
             self._fail_all(problem)
+            return
+        log_sync = self._log_sync
+        if log_sync is not None and log_sync.failure is not None and not self._mend_log(log_sync):
             return
         if not self._port.has_turns and self._company.missing(len(self._queue)):
             self._gather()
@@ -402,7 +469,7 @@ class Writer:
         assert connection is not None
         calls: list[WriteCall] = batch.jobs  # type: ignore[assignment]  # the shell queues WriteCalls only
         together = len(calls) > 1
-        self._alone = None if together else calls[0]
+        self._jobs.alone = None if together else calls[0]
         self._in_hand = calls
         self._commits.begun(connection)
         done: list[WriteCall] = []
@@ -410,7 +477,7 @@ class Writer:
         plain = [call for call in calls if not isinstance(call, Lease)]
         leases = [call for call in calls if isinstance(call, Lease)]
         for i, call in enumerate(plain):
-            if self._run_job(call, connection, together):
+            if self._jobs.run(call, connection, together):
                 done.append(call)
                 continue
             replies.append((call, None, call.error))
@@ -431,15 +498,30 @@ class Writer:
         begun: float,
     ) -> None:  # fmt: skip
         """Commit what is done, then answer all at once. The loop may have the connection before they are answered."""
+        connection = self.connection
+        assert connection is not None
         worked = monotonic()
-        error = self._commit(done)
+        self._phase(Phase.COMMIT)
+        error = self._commits.commit(connection, done, self._out_of_time)
         self._gate.leave()
-        committed = monotonic()
-        self.work_s += worked - begun
-        self.commit_s += committed - worked
         if error is not None:
             self._commit_failed(error, done, replies)
             return
+        replies += [(call, call.result, None) for call in done]
+        log_sync = self._log_sync if full and self._commits.wrote and self._commits.unsynced else None
+        self._concluded(jobs, done, full, started, begun, worked)
+        if log_sync is not None:
+            log_sync.now(replies)
+        else:
+            self._port.settle(replies)
+
+    def _concluded(
+        self, jobs: Sequence[WriteJob], done: list[WriteCall], full: bool, started: float, begun: float, worked: float
+    ) -> None:
+        """It is committed: count it, and give the connection back."""
+        committed = monotonic()
+        self.work_s += worked - begun
+        self.commit_s += committed - worked
         if done:
             self.batches += 1
             self.writes += len(done)
@@ -449,20 +531,18 @@ class Writer:
                     committed, len(done), full, begun - started, worked - begun, committed - worked
                 )
             )
-        replies += [(call, call.result, None) for call in done]
-        self._tell_schema()
+        self._jobs.tell_schema(self.connection)
         with self._lock:
             self._queue.finished(jobs)
             self._turn_batch = None
             self._parked = not (len(self._queue) or self._closing or self._host.log_is_due)
-        self._port.settle(replies)
 
     def _finish(self, batch: TurnBatch) -> None:
         """What the loop did in its turn: wait for the end of it, commit, answer."""
         grant = batch.grant
         self._in_hand = batch.done
         try:
-            self._attend(grant)
+            self._watch.attend(grant, self._gate.leave)
             assert self.connection is not None
             self._guard.end(self.connection)
             self.grant = None
@@ -470,7 +550,9 @@ class Writer:
             done: list[WriteCall] = [*batch.done, *grant.ended]
             self._in_hand = done
             replies: list[Reply] = []
-            if grant.lost:
+            if batch.error is not None:
+                self._commit_failed(batch.error, done, replies)
+            elif grant.lost:
                 replies += [(lease, None, lost_with(grant.cause, lease)) for lease in grant.ended]
                 self._lost(grant.cause, batch.done, replies)
             else:
@@ -480,53 +562,6 @@ class Writer:
                 if self._turn_batch is batch:
                     self._turn_batch = None
 
-    def _run_job(
-        self, call: WriteCall, connection: Connection, together: bool, *, here: bool = False, guarded: bool = False
-    ) -> bool:
-        """True: it ran. False: it failed, `call.error` says how; nothing of it is left, or the transaction is gone.
-
-        here: on the loop that could stop it, so it cannot be stopped while it runs. guarded: among its neighbours
-        are some that cannot run again.
-        """
-        db, run = connection.db, connection.run
-        savepoint = together and (guarded or call.savepoint)
-        changes = 0 if savepoint else db.total_changes()
-        call.started = monotonic()
-        try:
-            if savepoint:
-                run("SAVEPOINT job")
-            if here:
-                call.result = call.run(connection)
-            else:
-                self._running = call
-                try:
-                    call.result = call.run(connection)
-                finally:
-                    self._running_is(None)
-            if not db.in_transaction:
-                raise messages.transaction_lost(cause_sql=None if isinstance(call, FunctionWrite) else call.sql)
-            if connection.deferred_violations():
-                keys = connection.violated_keys()
-                raise messages.deferred_violation(messages.clip(call.sql), call.sql, keys)
-            if call.stop and (savepoint or not together):
-                raise self._host.late(call, call.timeout_s, running=False)
-            if savepoint:
-                run("RELEASE job")
-            if call.cost is not None:
-                call.cost.ran_again(monotonic() - call.started)
-            if isinstance(call, StatementWrite) and call.profile.kind is Kind.SCHEMA:
-                self._schema_touched = True
-        except BaseException as exc:
-            call.error = error_of(self._host, call, exc)
-            if db.in_transaction:
-                if savepoint:
-                    run("ROLLBACK TO job")
-                    run("RELEASE job")
-                elif not together or db.total_changes() != changes:
-                    run("ROLLBACK")  # something of it would stay: its neighbours run again
-            return False
-        return True
-
     def _serve(self, leases: list[Lease], together: bool) -> Grant:
         """Hand the connection over, and watch until it comes back."""
         assert self.connection is not None
@@ -534,39 +569,11 @@ class Writer:
         self.grant = grant
         self._phase(Phase.LEASE)
         grant.start()
-        self._attend(grant)
+        self._watch.attend(grant, self._gate.leave)
         self.grant = None
         self.leases += len(leases)
         self._phase(Phase.WORK)
         return grant
-
-    def _attend(self, grant: Grant) -> None:
-        """Run what leases send, and look after them, until all are over."""
-        while not grant.over or grant.inbox:
-            grant.work()
-            if grant.over:
-                continue
-            wait = self._watch.look(grant, closing=self._closing, out_of_time=self._out_of_time())
-            if not self._bell.wait(wait) and grant.open:
-                grant.shut()
-            grant.end_if_shut()
-            if self._watch.is_long(grant):
-                self._gate.leave()  # the others meet SQLite's own lock then, and can give up waiting
-
-    def _commit(self, done: list[WriteCall]) -> BaseException | None:
-        assert self.connection is not None
-        db, run = self.connection.db, self.connection.run
-        if not db.in_transaction:
-            return None
-        self._phase(Phase.COMMIT)
-        problem = self._host.verify_files() if done else None
-        if problem is not None:
-            run("ROLLBACK")
-            return problem
-        with self._lock:
-            for call in done:
-                call.committing = True
-        return self._commits.commit(self.connection, done, self._out_of_time)
 
     def _commit_failed(self, error: BaseException, done: list[WriteCall], replies: list[Reply]) -> None:
         """Nothing of the batch is in the file. A single job is the culprit; of several, each runs again alone."""
@@ -577,7 +584,7 @@ class Writer:
             self._broken(error)
             translated = self._host.translate(error, done[0].sql, applied="unknown" if unsure else "no")
             replies.append((done[0], None, translated))
-            self._tell_schema()
+            self._jobs.tell_schema(self.connection)
             with self._lock:
                 self._queue.finished(list(done))
             self._port.settle(replies)
@@ -586,7 +593,7 @@ class Writer:
 
     def _lost(self, cause: BaseException | None, survivors: list[Any], replies: list[Reply]) -> None:
         """The transaction is gone: the innocent run again, each by itself; leases that had ended cannot."""
-        self._tell_schema()
+        self._jobs.tell_schema(self.connection)
         self._gate.leave()
         self._broken(cause)
         again: list[WriteCall] = []
@@ -608,13 +615,9 @@ class Writer:
         """Jobs that want no transaction around them."""
         assert self.connection is not None
         self._phase(Phase.WORK)
-        replies: list[Reply] = []
         calls: list[WriteCall] = batch.jobs  # type: ignore[assignment]  # the shell queues WriteCalls only
         self._in_hand = calls
-        for call in calls:
-            self._alone = call if len(batch.jobs) == 1 else None
-            replies.append(run_outside(self._host, call, self.connection, self._running_is, self._out_of_time))
-        self._alone = None
+        replies = [run_outside(self._host, call, self.connection, self._jobs, self._out_of_time) for call in calls]
         with self._lock:
             self._queue.finished(batch.jobs)
         if batch.mode is Mode.OUTSIDE:
@@ -622,15 +625,21 @@ class Writer:
             self._host.schema_changed()
         self._port.settle(replies)
 
-    def _running_is(self, call: WriteCall | None) -> None:
-        """From now on this is what `interrupt` may strike."""
-        with self._lock:
-            self._running = call
-
     def _expire(self, batch: Batch) -> None:
         late = [call for call in batch.expired if isinstance(call, WriteCall)]
         if late:
             self._port.settle([(call, None, self._host.late(call, call.timeout_s, running=False)) for call in late])
+
+    def _mend_log(self, log_sync: LogSync) -> bool:
+        """After a sync that failed. False: that cannot be mended now, and whoever waits is told."""
+        if not self._begin(monotonic()):
+            return False
+        assert self.connection is not None
+        error = log_sync.mend(self.connection)
+        self._gate.leave()
+        if error is not None:
+            self._fail_all(error)
+        return error is None
 
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
@@ -685,14 +694,6 @@ class Writer:
         self.phase = phase
         self.since = monotonic()
 
-    def _tell_schema(self) -> None:
-        """A transaction that changed the schema has ended, well or not: what was learnt inside may be wrong now."""
-        if self._schema_touched:
-            self._schema_touched = False
-            if self.connection is not None:
-                self.connection.look_at_schema()
-            self._host.schema_changed()
-
     def schema_touched(self) -> None:
         """In the thread: a statement of this batch changes the schema."""
-        self._schema_touched = True
+        self._jobs.schema_touched = True
