@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from random import Random
@@ -54,7 +54,7 @@ def zygote(folder: Path) -> Iterator[Zygote]:
         yield zygote
 
 
-def _life(point: Point | None, *, hit: int = 1, settings: dict[str, object] = SETTINGS) -> Life:
+def _life(point: Point | None, *, hit: int = 1, settings: Mapping[str, object] = SETTINGS) -> Life:
     death = Death(point, hit, torn=False, after_s=0.1, everybody=True, again=0, leaves=True, migrates=True)
     return Life("new", 1, threads=False, page_size=4096, settings=dict(settings), deaths=(death,))
 
@@ -97,7 +97,7 @@ ONE_OF_SEVERAL = "(SELECT token FROM entry WHERE parts > 1 ORDER BY token LIMIT 
 COLUMNS = "token, part, parts, size, body"
 LIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "an acknowledged write is gone": (
-        _sql(f"DELETE FROM entry WHERE token = {ONE_OF_SEVERAL}"), "", r"acknowledged, and none of its \d+ rows is there",
+        _sql(f"DELETE FROM entry WHERE token = {ONE_OF_SEVERAL}"), "", r"acknowledged, and none of its \d+ rows",
     ),
     "half a transaction": (
         _sql(f"DELETE FROM entry WHERE part = 1 AND token = {ONE_OF_SEVERAL}"), "", "some are missing",
@@ -155,7 +155,7 @@ def test_without_a_lie_nothing_is_found(lived: Lived) -> None:
 def test_a_place_that_is_not_reached_is_a_failure(
     tmp_path: Path, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(living, "REACHED_S", 0.5)
+    monkeypatch.setattr(living, "REACHED_S", 0.1)
     with pytest.raises(Broken, match="'nowhere' was not reached"):
         Lived(_life(Point("nowhere", 1)), tmp_path, Random(1), zygote, IN_TIME_S).run()
 
@@ -238,6 +238,19 @@ def test_a_backup_has_what_was_acknowledged_before_it_unless_it_was_deleted(ledg
         assert words in "; ".join(ledger.judge(Seen("ok", {EACH: 3}, {}, {1: 1}, 0, {"copy": copy})))
     ledger.deletes(EACH)
     assert ledger.judge(Seen("ok", {EACH: 3}, {}, {1: 1}, 0, {"copy": CopySeen("ok")})) == []
+
+
+def test_a_backup_without_an_answer_may_be_the_one_that_is_there(ledger: Ledger) -> None:
+    ledger.copies("copy", 1)
+    ledger.did(EACH + 1)
+    ledger.copies("copy", 1)
+    seen = Seen("ok", {EACH: 3, EACH + 1: 3}, {}, {1: 2}, 0)
+    for there in (None, CopySeen("ok", {EACH: 3}), CopySeen("ok", {EACH: 3, EACH + 1: 3})):
+        seen.copies = {"copy": there}
+        assert ledger.judge(seen) == []
+    ledger.copied("copy")
+    seen.copies = {"copy": CopySeen("ok", {EACH: 3})}
+    assert ledger.judge(seen) == [f"backup copy: token {EACH + 1} was acknowledged before it, and is missing"]
 
 
 def test_rows_are_sorted_out_by_their_token() -> None:

@@ -56,7 +56,8 @@ class Ledger:
         self._window: dict[int, Allowed] | None = None
         self._deleted: set[int] = set()
         self._copying: dict[str, frozenset[int]] = {}
-        self._copied: dict[str, frozenset[int]] = {}
+        self._copied: set[str] = set()
+        self._least: dict[str, frozenset[int]] = {}
         self.acknowledged = 0
 
     def intends(self, token: int, parts: int, *, sliced: bool = False) -> None:
@@ -84,12 +85,15 @@ class Ledger:
     def copies(self, target: str, process: int) -> None:
         """A process is about to begin a backup: what it was told of, and what the dead were, is to be in it."""
         known = {process, *self._dead}  # what the others said before that cannot be told from what they say now
-        self._copying[target] = frozenset(
+        due = frozenset(
             token for token, allowed in self._allowed.items() if 0 not in allowed and token // EACH in known
         )
+        self._copying[target] = due
+        self._least.setdefault(target, due)  # each since then may be the one that is there
 
     def copied(self, target: str) -> None:
-        self._copied[target] = self._copying.pop(target)
+        self._copied.add(target)
+        self._least[target] = self._copying.pop(target)
 
     def open_window(self) -> None:
         """A check begins beside processes that go on: it may see each moment from now to its end."""
@@ -147,15 +151,13 @@ class Ledger:
 
     def _judge_copy(self, target: str, copy: CopySeen | None) -> list[str]:
         """Absent, if none was ever acknowledged; else whole, and not older than the last acknowledged one."""
-        due = self._copied.get(target)
         if copy is None:
-            return [] if due is None else [f"backup {target} was acknowledged and is not there"]
+            return [f"backup {target} was acknowledged and is not there"] if target in self._copied else []
         if copy.problem != "ok":
             return [f"backup {target}: {copy.problem}"]
         faults = [f"backup {target}, token {token}: {why}" for token, why in copy.wrong.items()]
-        if due is None:
-            due = self._copying.get(target, frozenset())
-        missing = [token for token in due - self._deleted if token not in copy.counts]
+        due = self._least.get(target, frozenset()) - self._deleted
+        missing = [token for token in due if token not in copy.counts]
         faults += [f"backup {target}: token {token} was acknowledged before it, and is missing" for token in missing]
         return faults
 

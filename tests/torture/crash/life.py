@@ -22,7 +22,10 @@ from tests.torture.crash.zygote import Process, Zygote, hear
 __all__ = ["Lived", "seen_of"]
 
 REACHED_S = 20.0
-"""What is ordered comes within so long, or never."""
+"""Who says nothing for so long hangs."""
+SPEAKING = 5
+"""Times that: who speaks on, and has not come to where it was ordered to, never will."""
+TOLD_S = 0.5
 MIGRATED_ROWS = 3
 SHOWN = 5
 
@@ -99,7 +102,7 @@ class Lived:
         )  # fmt: skip
         if point is not None:
             hit = self._random.randint(1, point.most) if point is RECOVERING else death.hit
-            after = self._random.randint(1, 60)
+            after = self._random.randint(1, 30)
             orders = replace(
                 orders, point=point.name, hit=hit, torn=death.torn, copies=orders.copies or point.copies,
                 ends_after=after if point.ends else 0, rests_after=after if point.rests else 0,
@@ -126,7 +129,12 @@ class Lived:
         )
 
     def _dies_at(self, victim: Process, point: Point) -> None:
-        self._until(lambda: victim.status is not None, REACHED_S)
+        most = monotonic() + SPEAKING * REACHED_S
+        while victim.status is None and monotonic() < min(most, victim.heard + REACHED_S):
+            self._until(lambda: victim.status is not None, min(most, victim.heard + REACHED_S) - monotonic())
+        if victim.status is None:
+            victim.where()
+            self._until(lambda: False, TOLD_S)
         must(victim.status is not None, f"{point.name!r} was not reached, hit {victim.orders.hit}")
         must(victim.status == -SIGKILL, f"it was to die at {point.name!r}, and ended with {victim.status}")
         self.counts["kills"] += 1

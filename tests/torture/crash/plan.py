@@ -46,7 +46,7 @@ POINTS: Final = (
     Point("in COMMIT", 200),
     Point("after COMMIT", 40),
     Point("before the answers", 60),
-    Point("while a lost batch is taken up again", 3),
+    Point("while a lost batch is taken up again", 2),
     Point("in a checkpoint", 60),
     Point("before the log begins anew", 2),
     Point("after the log began anew", 2),

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 
 from tests.torture.crash.plan import Orders
@@ -22,22 +23,31 @@ ROOT = Path(__file__).parents[3]
 
 
 class Process:
-    """One of them. It is alive until the end of its pipe is met. status: how it ended, as `subprocess` says it."""
+    """One of them. It is alive until the end of its pipe is met. status: how it ended, as `subprocess` says it.
+
+    heard: when it said something.
+    """
 
     def __init__(self, pid: int, orders: Orders, reader: int) -> None:
         self.pid = pid
         self.orders = orders
         self.reader = reader
         self.status: int | None = None
+        self.heard = monotonic()
         self._rest = b""
 
     def kill(self) -> None:
         """It is not waited for yet, so the number is still its own."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def where(self) -> None:
+        """Have it tell on stderr what its threads are at."""
+        os.kill(self.pid, signal.SIGUSR1)
+
     def take(self) -> list[str] | None:
         """The next lines. None: it is over, and what it had not ended is not a line."""
         text = os.read(self.reader, 2**20)
+        self.heard = monotonic()
         if not text:
             return None
         *lines, self._rest = (self._rest + text).split(b"\n")

@@ -9,6 +9,7 @@ The descriptor is a socket. `run ORDERS`, with the pipe that the process writes 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -50,6 +51,7 @@ def main() -> None:
 
 def _child(orders: Orders, said: Said) -> NoReturn:
     code = 1
+    faulthandler.register(signal.SIGUSR1)  # asked where it hangs, all of its threads say so on stderr
     try:
         JOBS[orders.job](orders, said)
         code = 0
