@@ -48,6 +48,7 @@ class Lived:
         self._served: set[int] = set()
         self._targets: dict[str, int] = {}
         self._report: dict[str, Any] | None = None
+        self._ready = 0
         self.counts = Counter[str]()
 
     def run(self) -> Counter[str]:
@@ -133,12 +134,21 @@ class Lived:
         while victim.status is None and monotonic() < min(most, victim.heard + REACHED_S):
             self._until(lambda: victim.status is not None, min(most, victim.heard + REACHED_S) - monotonic())
         if victim.status is None:
-            victim.where()
-            self._until(lambda: False, TOLD_S)
-        must(victim.status is not None, f"{point.name!r} was not reached, hit {victim.orders.hit}")
+            raise Broken(f"{point.name!r} was not reached, hit {victim.orders.hit}: {self._silence(victim)}")
         must(victim.status == -SIGKILL, f"it was to die at {point.name!r}, and ended with {victim.status}")
         self.counts["kills"] += 1
         self.counts[f"at: {point.name}"] += 1
+
+    def _silence(self, victim: Process) -> str:
+        """For people: who has said nothing for how long. On stderr all tell what they are at."""
+        silent = {process: monotonic() - process.heard for process in self._living.values()}
+        for process in silent:
+            process.where()
+            self._until(lambda: False, TOLD_S)  # one after the other
+        return ", ".join(
+            f"{'it' if process is victim else f'process {process.pid}'} was silent for {seconds:.1f} s"
+            for process, seconds in silent.items()
+        )
 
     def _kill(self, victim: Process, how: str) -> None:
         if victim.status is None:
@@ -184,6 +194,7 @@ class Lived:
             self._until(lambda: checker.status is not None, REACHED_S)
             must(checker.status == 0, f"the next process could not close it: {checker.status}")
         else:
+            self._until(lambda: self._ready == orders.process or checker.status is not None, REACHED_S)
             checker.kill()
             self._until(lambda: checker.status is not None)
         writable_s = report.pop("writable_ms") / 1000
@@ -220,36 +231,36 @@ class Lived:
             self._note(process, *line.split(" ", 1))
 
     def _note(self, process: Process, kind: str, words: str = "") -> None:
-        ledger = self.ledger
         number = process.orders.process
         match kind:
+            case "a" | "n" | "d" | "D":
+                self._answered[kind](int(words))
+                if kind != "d":
+                    self._served.add(number)
             case "i":
                 token, parts, *sliced = words.split()
-                ledger.intends(int(token), int(parts), sliced=bool(sliced))
-            case "a":
-                ledger.did(int(words))
-            case "n":
-                ledger.undid(int(words))
-            case "d":
-                ledger.deletes(int(words))
-            case "D":
-                ledger.deleted(int(words))
-            case "b":
-                ledger.copies(words, number)
-            case "B":
-                ledger.copied(words)
-                self.counts["backups made"] += 1
+                self.ledger.intends(int(token), int(parts), sliced=bool(sliced))
             case "m":
                 for migration in range(1, int(words) + 1):
-                    ledger.did(migration)
+                    self.ledger.did(migration)
+            case "b":
+                self.ledger.copies(words, number)
+            case "B":
+                self.ledger.copied(words)
+                self.counts["backups made"] += 1
             case "r":
                 self._report = json.loads(words)
+            case "u":
+                self._ready = number
             case "w":
                 self.counts["warnings"] += 1
             case "e":
                 raise Broken(f"a process on the file met an error: {words}")
-        if kind in ("a", "n", "D"):
-            self._served.add(number)
+
+    @property
+    def _answered(self) -> dict[str, Callable[[int], None]]:
+        ledger = self.ledger
+        return {"a": ledger.did, "n": ledger.undid, "d": ledger.deletes, "D": ledger.deleted}
 
 
 def seen_of(report: Mapping[str, Any]) -> Seen:

@@ -60,7 +60,7 @@ POINTS: Final = (
     Point("after a backup appeared", 2, copies=True),
     Point("creating the file", 8, starts=("new",)),
     Point("converting it to WAL", 8, starts=("rollback", "hot")),
-    Point("making the gate", 2, first=True, starts=("new", "rollback", "hot")),
+    Point("making the gate", 3, first=True, starts=("new", "rollback", "hot")),
     Point("opening the readers", 1),
     Point("in a migration", 1, first=True),
     Point("holding the turn", 40, (2, 3)),

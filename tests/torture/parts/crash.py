@@ -27,5 +27,5 @@ def run(case: Case, serves_s: float = SERVES_S) -> Mapping[str, int]:
             return Lived(life, case.folder, random, zygote, serves_s).run()
     except Broken as exc:
         exc.add_note(f"the life: {life}")
-        exc.add_note(f"stderr: {said.read_text(errors='replace')[-4_000:]}")
+        exc.add_note(f"stderr: {said.read_text(errors='replace')[-12_000:]}")
         raise

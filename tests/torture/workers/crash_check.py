@@ -45,6 +45,8 @@ def run(orders: Orders, said: Said) -> None:
         seen.copies = {target: look_at_copy(target) for target in orders.targets}
         said.at_length("r", json.dumps({"writable_ms": writable_ms, **asdict(seen)}))
         if not orders.leaves:
+            users = [use_copy(target) for target in orders.targets if os.path.exists(target)]
+            said("u", len(users))
             signal.pause()
     said("C")
 
@@ -54,7 +56,7 @@ def look_at_copy(target: str) -> CopySeen | None:
     if not os.path.exists(target):
         return None
     try:
-        db = apsw.Connection(target, flags=apsw.SQLITE_OPEN_READONLY)
+        db = apsw.Connection(target, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             problem = _integrity(db)
             found: Any = db.execute(READ).fetchall() if problem == "ok" else []
@@ -64,6 +66,15 @@ def look_at_copy(target: str) -> CopySeen | None:
         return CopySeen(f"{type(exc).__name__}: {exc}")
     counts, wrong = sort_out(found)
     return CopySeen(problem, counts, wrong)
+
+
+def use_copy(target: str) -> apsw.Connection:
+    """Be a user of the backup who is killed, and leaves a log beside it: the next one must not be read through that."""
+    db = apsw.Connection(target, flags=apsw.SQLITE_OPEN_READWRITE)
+    db.pragma("journal_mode", "wal")
+    db.wal_autocheckpoint(0)
+    db.execute("CREATE TABLE IF NOT EXISTS used (times INTEGER); INSERT INTO used VALUES (1)")
+    return db
 
 
 def _integrity(db: apsw.Connection) -> str:

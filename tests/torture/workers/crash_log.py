@@ -7,6 +7,7 @@
     h POINT             kills itself here              r JSON    what a checker found
     e TEXT              an error that nobody ordered   w TEXT    a warning
     o, c, C             is open, is about to close, is closed
+    u                   has got ready to be killed
 
 What is not ended by a line feed was not said.
 """

@@ -100,7 +100,7 @@ class Places:
 
         opening = point if point in ("creating the file", "converting it to WAL", RECOVERING.name) else ""
         around(Engine, "_open_writer", inside=lambda _: opening, once=True)
-        around(turnstile, "_presence", before=lambda *_: "making the gate")
+        around(turnstile, "_lock_byte", before=lambda *_: "making the gate")
         around(os, "posix_fallocate", before=lambda *_: "making the gate")
         around(Engine, "open_known_reader", before=lambda *_: "opening the readers")
         around(Step, "__call__", after=lambda *_: "in a migration")
