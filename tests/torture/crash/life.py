@@ -45,6 +45,7 @@ class Lived:
         self.ledger = Ledger()
         self._living: dict[int, Process] = {}
         self._started = 0
+        self._asked: set[int] = set()
         self._served: set[int] = set()
         self._targets: dict[str, int] = {}
         self._report: dict[str, Any] | None = None
@@ -135,7 +136,8 @@ class Lived:
             self._until(lambda: victim.status is not None, min(most, victim.heard + REACHED_S) - monotonic())
         if victim.status is None:
             raise Broken(f"{point.name!r} was not reached, hit {victim.orders.hit}: {self._silence(victim)}")
-        must(victim.status == -SIGKILL, f"it was to die at {point.name!r}, and ended with {victim.status}")
+        as_ordered = victim.status == -SIGKILL and victim.died_at == point.name
+        must(as_ordered, f"it was to die at {point.name!r}, and ended at {victim.died_at!r} with {victim.status}")
         self.counts["kills"] += 1
         self.counts[f"at: {point.name}"] += 1
 
@@ -167,6 +169,8 @@ class Lived:
 
     def _others_are_served(self) -> None:
         """Those that go on get an answer to what they have asked since."""
+        self._until(lambda: False, 0.0)
+        self._asked.clear()
         self._served.clear()
         waiting = set(self._living)
         self._until(lambda: waiting <= self._served, self._serves_s)
@@ -174,42 +178,43 @@ class Lived:
         self.counts["others served on"] += len(waiting)
 
     def check(self, leaves: bool) -> None:
-        """A process that knows nothing opens the file, writes it, and looks at all of it."""
-        writing = {process.orders.slot for process in self._living.values()}
-        targets = [f"{self._path}.copy{slot}" for slot in range(self._life.processes) if slot not in writing]
-        orders = Orders(
-            "check", self._path, self._number(), 0, settings=self._life.settings, leaves=leaves, targets=tuple(targets)
-        )
+        """A process that knows nothing opens the file, writes it, and looks at all of it. leaves: then it closes it."""
         self._until(lambda: False, 0.0)
         self.ledger.open_window()
-        self._report = None
-        checker = self._zygote.start(orders)
-        self._living[orders.process] = checker
-        self._until(lambda: self._report is not None or checker.status is not None, REACHED_S)
-        report: Any = self._report
-        if report is None:
-            raise Broken("the next process could not open, write and read the file")
-        self._until(lambda: False, 0.0)
-        if leaves:
-            self._until(lambda: checker.status is not None, REACHED_S)
-            must(checker.status == 0, f"the next process could not close it: {checker.status}")
-        else:
-            self._until(lambda: self._ready == orders.process or checker.status is not None, REACHED_S)
-            checker.kill()
-            self._until(lambda: checker.status is not None)
-        writable_s = report.pop("writable_ms") / 1000
-        must(writable_s <= self._serves_s, f"the next process could write only after {writable_s:.1f} s")
-        seen = seen_of(report)
+        seen = self._look(leaves)
         faults = self.ledger.judge(seen)
         if faults:
             more = f" (and {len(faults) - SHOWN} more)" if len(faults) > SHOWN else ""
             raise Broken("; ".join(faults[:SHOWN]) + more)
         inside, outside = self.ledger.settle(set(self._living), seen)
         self.counts["checks"] += 1
-        self.counts["checkers killed, too"] += not leaves
         self.counts["unanswered writes found whole"] += inside
         self.counts["unanswered writes not found"] += outside
         self.counts["backups looked at"] += sum(copy is not None for copy in seen.copies.values())
+
+    def _look(self, leaves: bool) -> Seen:
+        writing = {process.orders.slot for process in self._living.values()}
+        targets = [f"{self._path}.copy{slot}" for slot in range(self._life.processes) if slot not in writing]
+        orders = Orders(
+            "check", self._path, self._number(), 0, settings=self._life.settings, leaves=leaves, targets=tuple(targets)
+        )
+        self._report = None
+        checker = self._zygote.start(orders)
+        self._living[orders.process] = checker
+        self._until(lambda: self._report is not None or checker.status is not None)
+        report: Any = self._report
+        if report is None:
+            raise Broken(f"the next process could not open, write and read the file: {self._silence(checker)}")
+        self._until(lambda: checker.status is not None or (not leaves and self._ready == orders.process))
+        self._until(lambda: False, 0.0)
+        if not leaves:
+            checker.kill()
+            self._until(lambda: checker.status is not None)
+            self.counts["checkers killed, too"] += 1
+        must(checker.status == (0 if leaves else -SIGKILL), f"the next process ended with {checker.status}")
+        writable_s = report["writable_ms"] / 1000
+        must(writable_s <= self._serves_s, f"the next process could write only after {writable_s:.1f} s")
+        return seen_of(report)
 
     def _until(self, holds: Callable[[], bool], timeout_s: float = REACHED_S) -> None:
         """Hear what all have to say until it holds, or the time is over. Nothing more is waited for in no time."""
@@ -233,13 +238,17 @@ class Lived:
     def _note(self, process: Process, kind: str, words: str = "") -> None:
         number = process.orders.process
         match kind:
-            case "a" | "n" | "d" | "D":
-                self._answered[kind](int(words))
-                if kind != "d":
-                    self._served.add(number)
             case "i":
                 token, parts, *sliced = words.split()
                 self.ledger.intends(int(token), int(parts), sliced=bool(sliced))
+                self._asked.add(int(token))
+            case "d":
+                self.ledger.deletes(int(words))
+                self._asked.add(int(words))
+            case "a" | "n" | "D":
+                self._answers[kind](int(words))
+                if int(words) in self._asked:
+                    self._served.add(number)
             case "m":
                 for migration in range(1, int(words) + 1):
                     self.ledger.did(migration)
@@ -250,6 +259,8 @@ class Lived:
                 self.counts["backups made"] += 1
             case "r":
                 self._report = json.loads(words)
+            case "h":
+                process.died_at = words
             case "u":
                 self._ready = number
             case "w":
@@ -258,9 +269,9 @@ class Lived:
                 raise Broken(f"a process on the file met an error: {words}")
 
     @property
-    def _answered(self) -> dict[str, Callable[[int], None]]:
+    def _answers(self) -> dict[str, Callable[[int], None]]:
         ledger = self.ledger
-        return {"a": ledger.did, "n": ledger.undid, "d": ledger.deletes, "D": ledger.deleted}
+        return {"a": ledger.did, "n": ledger.undid, "D": ledger.deleted}
 
 
 def seen_of(report: Mapping[str, Any]) -> Seen:

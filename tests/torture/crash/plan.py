@@ -68,7 +68,7 @@ POINTS: Final = (
     Point("before giving the turn back", 40, (2, 3)),
 )
 FIRST: Final = tuple(point for point in POINTS if point.starts)
-RECOVERING: Final = Point("recovering the log", 4)
+RECOVERING: Final = Point("recovering the log", 100)
 """Reached only where a log is left over, so after all have died."""
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 class Process:
     """One of them. It is alive until the end of its pipe is met. status: how it ended, as `subprocess` says it.
 
-    heard: when it said something.
+    heard: when it said something. died_at: where it said that it kills itself.
     """
 
     def __init__(self, pid: int, orders: Orders, reader: int) -> None:
@@ -34,6 +34,7 @@ class Process:
         self.reader = reader
         self.status: int | None = None
         self.heard = monotonic()
+        self.died_at = ""
         self._rest = b""
 
     def kill(self) -> None:
