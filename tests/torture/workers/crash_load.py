@@ -118,6 +118,7 @@ class Load:
         self._tokens: Iterator[int] = count(orders.process * EACH)
         self._mine: list[int] = []
         self._answered = 0
+        self._lock = threading.Lock()
         self.enough = threading.Event()
 
     async def prepare(self) -> None:
@@ -181,10 +182,11 @@ class Load:
         if fails is not None:
             raise RuntimeError(f"token {token} was to fail")
         self._said(kind, token)
-        self._answered += 1
-        if kind == "a":
-            self._mine.append(token)
-        if self._answered == self._orders.ends_after:
+        with self._lock:
+            self._answered += 1
+            if kind == "a":
+                self._mine.append(token)
+        if 0 < self._orders.ends_after <= self._answered:
             self.enough.set()
 
     async def _write(
@@ -282,11 +284,10 @@ class Load:
                 await self._write(token, parts, doomed, fails=errors.IntegrityError)
 
     async def _delete(self, random: Random) -> None:
-        if not self._mine:
-            return
-        at = random.randrange(len(self._mine))
-        self._mine[at], self._mine[-1] = self._mine[-1], self._mine[at]
-        token = self._mine.pop()
+        with self._lock:
+            if not self._mine:
+                return
+            token = self._mine.pop(random.randrange(len(self._mine)))
         self._said("d", token)
         await self._acknowledged("D", token, self._db.execute("DELETE FROM entry WHERE token = ?", (token,)), None)
 
