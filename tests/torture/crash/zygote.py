@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -40,6 +41,14 @@ class Process:
     def kill(self) -> None:
         """It is not waited for yet, so the number is still its own."""
         os.kill(self.pid, signal.SIGKILL)
+
+    def starved_s(self) -> float:
+        """For how long its threads were ready to run and had no processor."""
+        waited_ns = 0
+        for task in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with suppress(OSError):  # a thread that has ended
+                waited_ns += int(task.read_text().split()[1])
+        return waited_ns / 1e9
 
     def where(self) -> None:
         """Have it tell on stderr what its threads are at."""

@@ -14,7 +14,7 @@ TITLE = "kill -9 of processes that write one file"
 UNIT = "kills"
 GOAL = 1_000
 SERVES_S = 2.0
-"""After a death the others, and the next one, are served within so long."""
+"""After a death the others, and the next one, are served within so long; not counted is waiting for a processor."""
 
 
 def run(case: Case, serves_s: float = SERVES_S) -> Mapping[str, int]:
