@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 
 from millpond import errors
+from millpond.engine.sqlite import leftovers
 from millpond.engine.sqlite.connection import Connection
 from millpond.locations import locate
 from millpond.messages import line, shorten
@@ -86,6 +87,7 @@ class Copy:
             source.db.pragma("schema_version")
         try:
             pages = self._copy(source)
+            self._make_room()
         except BaseException:
             self._discard()
             raise
@@ -124,6 +126,15 @@ class Copy:
         finally:
             copy.close(True)
         return pages
+
+    def _make_room(self) -> None:
+        """The file that is replaced may have been used, and its user killed."""
+        try:
+            leftovers.work_in(self._target)
+        except (apsw.BusyError, apsw.LockedError) as exc:
+            raise self._cannot("somebody has it open", "Close that, or give another name.") from exc
+        except OSError as exc:
+            raise self._cannot(exc.strerror or "what lies beside it cannot be removed") from exc
 
     def _tell(self, done: int, pages: int) -> None:
         if self._progress is None or not self._wanted:

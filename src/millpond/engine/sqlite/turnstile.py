@@ -28,6 +28,7 @@ HOLD_MOST_S = 60.0
 _HOLD_AT: Final = 8
 _HOLD: Final = struct.Struct("=d")
 _FLAGS: Final = slice(64, 64 + 256)
+_PRESENCE_AT: Final = 0
 _COUNTER: Final = struct.Struct("=I")
 _PAGE = 4096
 _EXCLUSIVE, _AT_ONCE, _UNLOCK = 2, 4, 8
@@ -50,7 +51,7 @@ class Turnstile:
         self._descriptor: int | None = descriptor
         self._page = page
         self._lock = lock
-        self._flag = _FLAGS.start + (os.getpid() * 31 + next(_number)) % (_FLAGS.stop - _FLAGS.start)
+        self._flag = _own_flag(descriptor)
         self._turn = -1
         self._since = 0.0
         self._held = False
@@ -71,7 +72,7 @@ class Turnstile:
         try:
             if os.fstat(descriptor).st_size < _PAGE:
                 os.posix_fallocate(descriptor, 0, _PAGE)  # a page without room on the disk would kill who maps it
-            _presence(descriptor, fcntl.F_RDLCK)
+            _lock_byte(descriptor, fcntl.F_RDLCK, _PRESENCE_AT)
             found = Turnstile(path, descriptor, mmap.mmap(descriptor, _PAGE), fcntl.flock)
             if not found.is_shared:
                 found.hold_reads(0.0)  # whoever asked for that is gone, and perhaps its clock
@@ -95,6 +96,7 @@ class Turnstile:
                 if not is_wanted():
                     return False
                 _pause(POLL_S)
+                self._page[self._flag] = 1  # who did not wake up in time was taken for dead
             return True
         finally:
             self._page[self._flag] = 0
@@ -117,7 +119,7 @@ class Turnstile:
         descriptor = self._descriptor
         if descriptor is None:
             return False
-        asked = struct.pack("hhqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+        asked = struct.pack("hhqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, _PRESENCE_AT, 1, 0)
         found: int = struct.unpack_from("h", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0]
         return found != fcntl.F_UNLCK
 
@@ -140,7 +142,7 @@ class Turnstile:
         import fcntl
 
         try:
-            _presence(descriptor, fcntl.F_WRLCK)
+            _lock_byte(descriptor, fcntl.F_WRLCK, _PRESENCE_AT)
             os.unlink(self._path)
         except OSError:
             pass  # another process is here, or the file is gone already
@@ -195,11 +197,26 @@ class Turnstile:
         return True
 
 
-def _presence(descriptor: int, kind: int) -> None:
-    """Who has the file open holds a shared lock on a byte of it, so that the last one knows that it is the last."""
+def _own_flag(descriptor: int) -> int:
+    """Where the flag is that nobody else here has: whose flag is ours too is not seen to wait."""
     import fcntl
 
-    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqixxxx", kind, os.SEEK_SET, 0, 1, 0))
+    first, number = os.getpid() * 31 + next(_number), _FLAGS.stop - _FLAGS.start
+    for at in range(first, first + number):
+        flag = _FLAGS.start + at % number
+        try:
+            _lock_byte(descriptor, fcntl.F_WRLCK, flag)
+        except OSError:
+            continue
+        return flag
+    return _FLAGS.start + first % number
+
+
+def _lock_byte(descriptor: int, kind: int, at: int) -> None:
+    """Lock a byte of the file for as long as it is open. On one all have a shared lock: the last knows that it is."""
+    import fcntl
+
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqixxxx", kind, os.SEEK_SET, at, 1, 0))
 
 
 def _pause(seconds: float) -> None:
