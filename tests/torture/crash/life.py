@@ -196,7 +196,7 @@ class Lived:
         self.counts["backups looked at"] += sum(copy is not None for copy in seen.copies.values())
 
     def _look(self, leaves: bool) -> Seen:
-        writing = {process.orders.slot for process in self._living.values()}
+        writing = {process.orders.slot for process in self._living.values() if process.orders.job == "load"}
         targets = [f"{self._path}.copy{slot}" for slot in range(self._life.processes) if slot not in writing]
         orders = Orders(
             "check", self._path, self._number(), 0, settings=self._life.settings, leaves=leaves, targets=tuple(targets)
