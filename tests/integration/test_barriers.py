@@ -7,10 +7,19 @@ from pathlib import Path
 from random import Random
 
 import apsw
+import pytest
 
 from millpond import Database
 from tests.torture.shims.disk import Disk, Loss
 from tests.torture.shims.recording import Record, recording
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Path:
+    """Where the databases are whose writes are recorded."""
+    folder = tmp_path / "life"
+    folder.mkdir()
+    return folder
 
 
 async def left_by_a_power_cut(record: Record, folder: Path) -> list[str]:
@@ -25,9 +34,7 @@ async def left_by_a_power_cut(record: Record, folder: Path) -> list[str]:
         return [row[0] for row in await db.fetch_all("SELECT name FROM t ORDER BY rowid")]
 
 
-async def test_a_synced_write_to_an_attached_file_syncs_nothing_of_the_main_one(tmp_path: Path) -> None:
-    life = tmp_path / "life"
-    life.mkdir()
+async def test_a_synced_write_to_an_attached_file_syncs_nothing_of_the_main_one(life: Path, tmp_path: Path) -> None:
     with closing(apsw.Connection(str(life / "side.db"))) as side:
         side.pragma("journal_mode", "wal")
         side.execute("CREATE TABLE note(name)")
@@ -42,10 +49,8 @@ async def test_a_synced_write_to_an_attached_file_syncs_nothing_of_the_main_one(
     assert left == ["normal"]
 
 
-async def test_what_an_earlier_database_left_in_the_log_is_synced_too(tmp_path: Path) -> None:
+async def test_what_an_earlier_database_left_in_the_log_is_synced_too(life: Path, tmp_path: Path) -> None:
     """Somebody else has the file open, so that closing it leaves the log as it is."""
-    life = tmp_path / "life"
-    life.mkdir()
     with recording(life) as record, closing(apsw.Connection(str(life / "a.db"))) as neighbour:
         async with Database(life / "a.db") as db:
             await db.execute("CREATE TABLE t(name)")
@@ -57,9 +62,7 @@ async def test_what_an_earlier_database_left_in_the_log_is_synced_too(tmp_path: 
     assert left == ["normal"]
 
 
-async def test_what_somebody_else_wrote_meanwhile_is_synced_too(tmp_path: Path) -> None:
-    life = tmp_path / "life"
-    life.mkdir()
+async def test_what_somebody_else_wrote_meanwhile_is_synced_too(life: Path, tmp_path: Path) -> None:
     with recording(life) as record, closing(apsw.Connection(str(life / "a.db"))) as neighbour:
         async with Database(life / "a.db") as db:
             await db.execute("CREATE TABLE t(name)")

@@ -230,7 +230,7 @@ async def test_closing_waits_for_the_disk_and_answers(tmp_path: Path) -> None:
 async def test_a_commit_on_the_loop_that_fails_is_told_to_the_culprit_alone(db: Database) -> None:
     await held(db)
     log_sync(db)._sync.holds = False  # type: ignore[attr-defined]  # it is a Disk
-    commits, real = writer(db)._commits, writer(db)._commits.commit
+    commits, real = writer(db).commits, writer(db).commits.commit
     failures = [apsw.FullError("database or disk is full")]
 
     def commit(connection, done, is_over):  # type: ignore[no-untyped-def]  # as the one it stands for

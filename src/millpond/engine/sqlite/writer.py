@@ -46,7 +46,8 @@ class Writer:
     """Takes batches from the queue and commits each once; acknowledges nothing before its COMMIT.
 
     Callers come by `submit` and `cancel` from their own threads; a lock guards the queue. The thread
-    alone decides what runs. `phase` and `since` say what it is at; `grant` who has the connection.
+    alone decides what runs. `phase` and `since` say what it is at; `grant` who has the connection; `commits`
+    whether what was committed is synced.
     """
 
     def __init__(self, host: WriterHost) -> None:
@@ -70,7 +71,7 @@ class Writer:
         self._guard = StepGuard()
         self._at_once = self._port.has_turns and settings.inline == "auto" and not host.memory
         self._give_up_at: float | None = None
-        self._commits = Commits(host, self._lock)
+        self.commits = Commits(host, self._lock)
         self._log_sync: LogSync | None = None
         self._stalls = Stalls()
         self._jobs = Jobs(host, self._lock)
@@ -103,7 +104,7 @@ class Writer:
 
     @property
     def wal_pages(self) -> int:
-        return self._commits.wal_pages
+        return self.commits.wal_pages
 
     @property
     def is_alive(self) -> bool:
@@ -124,7 +125,7 @@ class Writer:
         connection = self.connection
         if self._at_once and connection is not None and LogSync.serves(connection):
             with suppress(OSError):
-                self._log_sync = LogSync(connection.db.filename_wal, self._host, self._commits)
+                self._log_sync = LogSync(connection.db.filename_wal, self._host, self.commits)
 
     def sync_in_commits(self) -> None:
         """In the thread: from now on each commit is synced by SQLite, as it must be where there are other files."""
@@ -216,11 +217,6 @@ class Writer:
         with self._lock:
             return self._queue.oldest_s(now)
 
-    @property
-    def commits(self) -> Commits:
-        """What was committed, and whether it is synced."""
-        return self._commits
-
     def forked(self) -> None:
         """In a child process: what other processes would see of this one is the parent's."""
         for ours in (self._log_sync, self._gate.turnstile):
@@ -266,16 +262,16 @@ class Writer:
         begun = False
         try:
             if self._host.verify_files() is None:
-                self._commits.sync(connection, full and not mixes)
+                self.commits.sync(connection, full and not mixes)
                 begun = self._gate.slip_in(connection)
             if begun:
                 self._guard.begin(connection)
-                self._commits.begun(connection)
+                self.commits.begun(connection)
                 self._jobs.alone = None
                 self.grant = grant
                 self._phase(Phase.LEASE)
         except apsw.Error:
-            self._commits.unsure()  # whatever it is, the thread will meet it too, and has the time for it
+            self.commits.unsure()  # whatever it is, the thread will meet it too, and has the time for it
         finally:
             grant.lock.release()
         if not begun:
@@ -311,17 +307,16 @@ class Writer:
         self._guard.end(connection)
         self.grant = None
         worked = monotonic()
-        self._phase(Phase.COMMIT)
-        error = self._commits.commit(connection, done, self._out_of_time)
-        self._gate.leave()
+        error = self._commit(done)
         if error is not None:
             with self._lock:
                 batch.hand_over(error)
             return
-        self._stalls.took(monotonic(), monotonic() - worked)
+        now = monotonic()
+        self._stalls.took(now, now - worked)
         self.leases += batch.leases
         self._concluded(done, done, batch.full, batch.begun, batch.begun, worked)
-        log_sync = self._log_sync if batch.full and self._commits.wrote else None
+        log_sync = self._log_sync if batch.full and self.commits.wrote else None
         if log_sync is not None:
             log_sync.add([(call, call.result, None) for call in done if call.full])
             done = [call for call in done if not call.full]
@@ -392,7 +387,7 @@ class Writer:
     def _connect(self) -> None:
         self.connection = connection = self._host.open_writer()
         self._gate.prepare(connection)
-        self._commits.adopt(connection)
+        self.commits.adopt(connection)
 
     def _turn(self) -> None:
         """One batch."""
@@ -416,7 +411,7 @@ class Writer:
                 self._run_outside(batch)
             return
         assert self.connection is not None
-        self._commits.sync(self.connection, full)
+        self.commits.sync(self.connection, full)
         started = monotonic()
         if not self._begin(started):
             return
@@ -471,7 +466,7 @@ class Writer:
         together = len(calls) > 1
         self._jobs.alone = None if together else calls[0]
         self._in_hand = calls
-        self._commits.begun(connection)
+        self.commits.begun(connection)
         done: list[WriteCall] = []
         replies: list[Reply] = []
         plain = [call for call in calls if not isinstance(call, Lease)]
@@ -498,22 +493,25 @@ class Writer:
         begun: float,
     ) -> None:  # fmt: skip
         """Commit what is done, then answer all at once. The loop may have the connection before they are answered."""
-        connection = self.connection
-        assert connection is not None
         worked = monotonic()
-        self._phase(Phase.COMMIT)
-        error = self._commits.commit(connection, done, self._out_of_time)
-        self._gate.leave()
+        error = self._commit(done)
         if error is not None:
             self._commit_failed(error, done, replies)
             return
         replies += [(call, call.result, None) for call in done]
-        log_sync = self._log_sync if full and self._commits.wrote and self._commits.unsynced else None
+        log_sync = self._log_sync if full and self.commits.wrote and self.commits.unsynced else None
         self._concluded(jobs, done, full, started, begun, worked)
         if log_sync is not None:
             log_sync.now(replies)
         else:
             self._port.settle(replies)
+
+    def _commit(self, done: list[WriteCall]) -> BaseException | None:
+        assert self.connection is not None
+        self._phase(Phase.COMMIT)
+        error = self.commits.commit(self.connection, done, self._out_of_time)
+        self._gate.leave()
+        return error
 
     def _concluded(
         self, jobs: Sequence[WriteJob], done: list[WriteCall], full: bool, started: float, begun: float, worked: float
@@ -621,7 +619,7 @@ class Writer:
         with self._lock:
             self._queue.finished(batch.jobs)
         if batch.mode is Mode.OUTSIDE:
-            self._commits.unsure()
+            self.commits.unsure()
             self._host.schema_changed()
         self._port.settle(replies)
 
