@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import apsw
 import pytest
 
 from millpond import Database, DatabaseClosed, StorageError, Transaction
-from millpond.engine.sqlite.aio import FileSync
+from millpond.engine.sqlite.aio import FileSync, _Block
 from millpond.engine.sqlite.log_sync import LogSync
 from millpond.engine.sqlite.writer import Writer
 from tests.waiting import IN_TIME_S, until
@@ -299,6 +300,32 @@ def test_a_file_is_synced_without_the_interpreter_and_tells_by_its_descriptor(tm
     sync.rewrite()
     assert path.read_bytes() == before
     sync.close()
+
+
+def test_a_failure_is_heard_by_both_who_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells it once to each open file: the thread must not take it from a sync that is under way."""
+    (tmp_path / "log").write_bytes(b"log")
+    sync = FileSync(str(tmp_path / "log"))
+    asked: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", asked.append)
+    sync.now()
+    by_thread, behind = asked[0], _Block.from_address(sync._address).file
+    fcntl.fcntl(by_thread, fcntl.F_SETFL, fcntl.fcntl(by_thread, fcntl.F_GETFL) | os.O_APPEND)
+    assert not fcntl.fcntl(behind, fcntl.F_GETFL) & os.O_APPEND, "they share one open file"
+    sync.close()
+
+
+def test_without_descriptors_nothing_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log").write_bytes(b"log")
+    before = len(os.listdir("/proc/self/fd"))
+
+    def none_left(*_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "eventfd", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        FileSync(str(tmp_path / "log"))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_word_that_means_nothing_is_heard_once(tmp_path: Path) -> None:

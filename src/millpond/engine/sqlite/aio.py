@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import sys
+from contextlib import ExitStack
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
 
@@ -54,15 +55,19 @@ class FileSync:
         """Raises: OSError, also where the C library has none of it."""
         library, self._free = _library()
         self._c = library
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._stream = library.fdopen(self.descriptor, b"w")
-        # From the C library, never given back: it may still be written to while the interpreter ends.
-        self._address = library.calloc(1, ctypes.sizeof(_Block))
-        if not self._stream or not self._address:
-            raise OSError(ctypes.get_errno(), "no memory for syncing a file")
+        with ExitStack() as opened:
+            # Linux tells of a failure once to each open file: whoever syncs here and now has one of his own.
+            self._file = _opened(opened, os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            self._behind = _opened(opened, os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            self.descriptor = _opened(opened, os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            self._stream = library.fdopen(self.descriptor, b"w")
+            # From the C library, never given back: it may still be written to while the interpreter ends.
+            self._address = library.calloc(1, ctypes.sizeof(_Block))
+            if not self._stream or not self._address:
+                raise OSError(ctypes.get_errno(), "no memory for syncing a file")
+            opened.pop_all()
         block = _Block.from_address(self._address)
-        block.file = self._file
+        block.file = self._behind
         block.event.notify = _SIGEV_THREAD
         block.event.function = ctypes.cast(library.fflush, c_void_p).value
         block.event.value = self._stream
@@ -134,7 +139,14 @@ class FileSync:
     def close(self) -> None:
         """Nothing may be running."""
         self._c.fclose(self._stream)
+        os.close(self._behind)
         os.close(self._file)
+
+
+def _opened(all_of_them: ExitStack, descriptor: int) -> int:
+    """It is closed with the others, should anything fail before they are of use."""
+    all_of_them.callback(os.close, descriptor)
+    return descriptor
 
 
 @cache
